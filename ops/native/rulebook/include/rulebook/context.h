@@ -46,8 +46,8 @@ class Context<Device::kCpu> {
   virtual ~Context() = default;
 
   // Calls task(0) … task(tasks-1), each exactly once, on any threads, and returns when all have
-  // finished. If tasks throw, one of the exceptions is rethrown here and tasks that have not begun
-  // are skipped. Must not be called from inside a task.
+  // finished. If tasks throw, the exception of the lowest such task is rethrown here; tasks above
+  // it that have not begun are skipped. Must not be called from inside a task.
   void ParallelFor(int64_t tasks, FunctionRef<void(int64_t)> task);
 
  protected:
