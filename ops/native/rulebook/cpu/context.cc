@@ -44,7 +44,8 @@ class FirstFailure {
 
 // One ParallelFor in flight; lives on its caller's stack.
 struct Job {
-  Job(int64_t task_count, FunctionRef<void(int64_t)> task_ref) : tasks(task_count), task(task_ref) {}
+  Job(int64_t task_count, FunctionRef<void(int64_t)> task_ref)
+      : tasks(task_count), task(task_ref) {}
 
   void Work() {
     for (;;) {
@@ -101,7 +102,8 @@ class ThreadPool final : public CpuContext {
       work_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
       if (jobs_.empty()) return;
       Job* job = jobs_.front();
-      // The next free thread takes another caller's job, so that no caller waits for all the others.
+      // The next free thread takes another caller's job, so that no caller waits for all the
+      // others.
       jobs_.pop_front();
       jobs_.push_back(job);
       ++job->helpers;
