@@ -1,0 +1,174 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""Open an exported model in ONNX Runtime with Voxgate's operators registered. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+from google.protobuf.message import DecodeError
+
+import voxgate_ops
+from voxgate_ops.errors import LibraryMissingError, ModelError
+
+LIBRARY_VARIABLE = "VOXGATE_OPERATORS_LIBRARY"
+DOMAIN = "voxgate"
+_LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+LIBRARY_NAME = f"libvoxgate_onnxruntime{_LIBRARY_SUFFIX}"
+_ORT_LOG_ERROR = 3
+
+
+def operators_library() -> Path:
+    """The custom-operator library: `$VOXGATE_OPERATORS_LIBRARY`, else the one installed beside us.
+
+    Raises:
+        LibraryMissingError: no file there.
+    """
+    named = os.environ.get(LIBRARY_VARIABLE)
+    if named:
+        library = Path(named)
+        if not library.is_file():
+            raise LibraryMissingError(
+                f"the custom-operator library {library}, named by {LIBRARY_VARIABLE}, "
+                "does not exist"
+            )
+        return library.resolve()
+    # An editable install has two folders: the sources and what the build installed.
+    candidates = [Path(folder) / LIBRARY_NAME for folder in voxgate_ops.__path__]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.resolve()
+    looked_for = ", ".join(str(candidate) for candidate in candidates)
+    raise LibraryMissingError(
+        f"the custom-operator library is missing: looked for {looked_for}. Install voxgate from a "
+        f"wheel or build it, or set {LIBRARY_VARIABLE} to the library's path"
+    )
+
+
+def open_session(
+    path: str | os.PathLike[str], *, device: str = "auto", threads: int | None = None
+) -> ort.InferenceSession:
+    """Open the model at `path` with the operators of domain `voxgate` registered.
+
+    Args:
+        path: an ONNX file. Data it keeps in other files must lie in the same folder or below it.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`. The operators of domain `voxgate` exist for the
+            CPU only, so `auto` is the CPU.
+        threads: intra-op threads; None leaves the choice to ONNX Runtime (one per core).
+
+    Raises:
+        LibraryMissingError: the custom-operator library is missing or cannot be loaded.
+        ModelError: the file is missing, no ONNX, truncated, refused by ONNX Runtime, keeps data
+            outside its folder, or cannot run on the device asked for.
+        ValueError: `device` or `threads` is no legal value.
+    """
+    path = Path(path)
+    _check_device_name(device)
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is {threads}, expected at least 1 or None")
+    options = _session_options(threads)
+    model = _load(path)
+    _check_external_data(model, path)
+    if device.startswith("cuda"):
+        raise ModelError(_no_cuda(model, path, device))
+    del model
+    try:
+        return ort.InferenceSession(
+            os.fspath(path), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's exceptions share no base but this
+        raise ModelError(f"{path} is refused by ONNX Runtime: {error}") from error
+
+
+def _session_options(threads: int | None) -> ort.SessionOptions:
+    library = operators_library()
+    options = ort.SessionOptions()
+    options.log_severity_level = _ORT_LOG_ERROR
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.inter_op_num_threads = 1
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        options.register_custom_ops_library(os.fspath(library))
+    except Exception as error:
+        raise LibraryMissingError(
+            f"the custom-operator library {library} cannot be loaded: {error} "
+            f"({LIBRARY_VARIABLE} names another one)"
+        ) from error
+    return options
+
+
+def _check_device_name(device: str) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError(f"device is {device!r}, expected auto, cpu, cuda or cuda:N")
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError) as error:
+        size = path.stat().st_size
+        raise ModelError(f"{path} ({size} bytes) is not an ONNX model: {error}") from error
+    if not model.graph.output:
+        size = path.stat().st_size
+        raise ModelError(f"{path} ({size} bytes) is not an ONNX model: it has no outputs")
+    return model
+
+
+def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
+    folder = path.parent.resolve()
+    for tensor in _tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        target = (folder / location).resolve()
+        if not target.is_relative_to(folder):
+            raise ModelError(
+                f"{path}: tensor {tensor.name!r} keeps its data in {location!r}, outside the "
+                "model's folder"
+            )
+        if not target.is_file():
+            raise ModelError(
+                f"{path}: tensor {tensor.name!r} keeps its data in {location!r}, which is missing"
+            )
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        yield from _node_tensors(function.node)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("g"):
+                yield from _graph_tensors(attribute.g)
+            for subgraph in attribute.graphs:
+                yield from _graph_tensors(subgraph)
+
+
+def _no_cuda(model: onnx.ModelProto, path: Path, device: str) -> str:
+    operators = sorted({node.op_type for node in model.graph.node if node.domain == DOMAIN})
+    listed = ", ".join(operators) or "none"
+    return (
+        f"{path} cannot run on {device!r}: the operators of domain {DOMAIN!r} run on the CPU only "
+        f"(this model uses: {listed}). Use device 'auto' or 'cpu'"
+    )
