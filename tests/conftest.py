@@ -1,0 +1,47 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def find_data_dir() -> Path | None:
+    """The folder of real scans: `$VOXGATE_TEST_DATA`, else `../shared/data` beside the checkout."""
+    named = os.environ.get("VOXGATE_TEST_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real scans; the test is skipped where there is none."""
+    folder = find_data_dir()
+    if folder is None:
+        pytest.skip("no real scans here: set VOXGATE_TEST_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_file(data_dir: Path) -> Callable[[str], Path]:
+    """Path of one real scan by name; the test is skipped where it is missing."""
+
+    def find(name: str) -> Path:
+        path = data_dir / name
+        if not path.is_file():
+            pytest.skip(f"{name} is not in {data_dir}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return REPOSITORY
