@@ -13,9 +13,9 @@ inline constexpr int kMaxAxes = 4;
 
 // Limits on what one call may generate, so that a hostile or mistaken model is an error and never
 // an out-of-memory kill.
-inline constexpr int64_t kMaxSites = int64_t{1} << 28;         // rows of coords, in or out
-inline constexpr int64_t kMaxRulebookCells = int64_t{1} << 32;  // K * M of one rulebook
-inline constexpr int64_t kMaxDenseElements = int64_t{1} << 31;  // elements of one dense tensor
+inline constexpr int64_t kMaxSites = int64_t{1} << 26;          // rows of coords, in or out
+inline constexpr int64_t kMaxRulebookCells = int64_t{1} << 30;  // K * M of one rulebook
+inline constexpr int64_t kMaxDenseElements = int64_t{1} << 30;  // elements of one dense tensor
 inline constexpr int64_t kMaxKernelVolume = 4096;
 inline constexpr int64_t kMaxBatchSize = int64_t{1} << 16;  // batch index is below this
 

@@ -1,0 +1,38 @@
+// Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+//
+// One level of the walk down two tries: given which input prefix feeds which output prefix
+// (`parents`), find it for prefixes one axis longer.
+#pragma once
+
+#include <cstdint>
+
+#include "axis_relation.h"
+#include "rulebook/context.h"
+#include "site_trie.h"
+
+namespace rulebook::cpu {
+
+// A rulebook over prefixes: neighbors[k, o] = input node that feeds output node o, or -1.
+struct PrefixRulebook {
+  const int32_t* neighbors;  // [volume, outputs]
+  int64_t volume;
+  int64_t outputs;
+
+  int32_t at(int64_t k, int64_t o) const { return neighbors[k * outputs + o]; }
+};
+
+// The output nodes fed by some input node, as a level below the output prefixes of `parents`.
+// Throws ResourceExhausted past kMaxSites nodes.
+TrieLevel GenerateLevel(CpuContext& context, const TrieLevel& in, const AxisRelation& relation,
+                        const PrefixRulebook& parents);
+
+// Writes neighbors [parents.volume * relation.kernel, out.nodes()].
+void FillNeighbors(CpuContext& context, const TrieLevel& in, const TrieLevel& out,
+                   const AxisRelation& relation, const PrefixRulebook& parents, int32_t* neighbors);
+
+// The same for a submanifold rulebook (in = out): finds the first half of the offsets and mirrors
+// it, since i feeds o through k exactly when o feeds i through K - 1 - k.
+void FillMirrored(CpuContext& context, const TrieLevel& sites, const AxisRelation& relation,
+                  const PrefixRulebook& parents, int32_t* neighbors);
+
+}  // namespace rulebook::cpu
