@@ -1,0 +1,25 @@
+// Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+//
+// The operator families, one file each. Every function adds its family's operators, one per element
+// type, for device D.
+#pragma once
+
+#include "operator.h"
+#include "rulebook/context.h"
+
+namespace voxgate {
+
+template <rulebook::Device D>
+void AddRulebookOperators(OperatorList& operators);
+template <rulebook::Device D>
+void AddConvolutionOperators(OperatorList& operators);
+template <rulebook::Device D>
+void AddPoolingOperators(OperatorList& operators);
+template <rulebook::Device D>
+void AddDenseOperators(OperatorList& operators);
+template <rulebook::Device D>
+void AddRowOperators(OperatorList& operators);
+template <rulebook::Device D>
+void AddPointOperators(OperatorList& operators);
+
+}  // namespace voxgate

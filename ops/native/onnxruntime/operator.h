@@ -1,0 +1,123 @@
+// Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+//
+// Makes an OrtCustomOp of a kernel class. A kernel class brings
+//
+//   static constexpr rulebook::Device kDevice;
+//   static constexpr const char* kName;
+//   static constexpr Port kInputs[], kOutputs[];
+//   explicit Kernel(const Attributes&);            // checks attributes, packs constants; may throw
+//   void Compute(Call<kDevice>&) const;            // may throw; called by many threads at once
+//   static void InferShapes(ShapeInference&);      // optional; may throw
+//
+// and everything else (error conversion, registration, memory types) is here, once.
+#pragma once
+
+#include <onnxruntime_cxx_api.h>
+
+#include <iterator>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "attributes.h"
+#include "call.h"
+#include "shape_inference.h"
+#include "status.h"
+
+namespace voxgate {
+
+using OperatorList = std::vector<const OrtCustomOp*>;
+
+// "SparseConv node "conv1"": how every error message begins.
+inline std::string NodeLabel(const char* operator_name, const OrtKernelInfo* info) {
+  std::string label = operator_name;
+  label += " node";
+  size_t size = 0;
+  Ort::ThrowOnError(Ort::GetApi().KernelInfo_GetNodeName(info, nullptr, &size));
+  std::string name(size, '\0');
+  Ort::ThrowOnError(Ort::GetApi().KernelInfo_GetNodeName(info, name.data(), &size));
+  return label + " \"" + name.c_str() + "\"";
+}
+
+// What ONNX Runtime holds for one node.
+template <typename Kernel>
+class Node {
+ public:
+  Node(std::string label, const OrtKernelInfo* info)
+      : label_(std::move(label)), kernel_(Attributes(info)) {}
+
+  OrtStatusPtr ComputeV2(OrtKernelContext* context) const noexcept {
+    try {
+      Call<Kernel::kDevice> call(context, Kernel::kInputs, Kernel::kOutputs);
+      kernel_.Compute(call);
+      return nullptr;
+    } catch (...) {
+      return StatusOfCurrentException(label_);
+    }
+  }
+
+ private:
+  const std::string label_;
+  const Kernel kernel_;
+};
+
+template <typename Kernel, typename = void>
+struct HasShapeInference : std::false_type {};
+template <typename Kernel>
+struct HasShapeInference<Kernel, std::void_t<decltype(&Kernel::InferShapes)>> : std::true_type {};
+
+template <typename Kernel>
+class Operator final : public Ort::CustomOpBase<Operator<Kernel>, Node<Kernel>, true> {
+ public:
+  Operator() {
+    if constexpr (HasShapeInference<Kernel>::value) {
+      OrtCustomOp::InferOutputShapeFn = [](const OrtCustomOp*,
+                                           OrtShapeInferContext* context) noexcept {
+        return InferShapes(context, Kernel::kName, Kernel::kOutputs, &Kernel::InferShapes);
+      };
+    }
+  }
+
+  OrtStatusPtr CreateKernelV2(const OrtApi& /*api*/, const OrtKernelInfo* info,
+                              void** kernel) const noexcept {
+    std::string label;
+    try {
+      label = NodeLabel(Kernel::kName, info);
+      *kernel = new Node<Kernel>(label, info);
+      return nullptr;
+    } catch (...) {
+      return StatusOfCurrentException(label);
+    }
+  }
+
+  const char* GetName() const { return Kernel::kName; }
+  const char* GetExecutionProviderType() const {
+    return kOnHost ? nullptr : "CUDAExecutionProvider";  // nullptr: the CPU's
+  }
+
+  size_t GetInputTypeCount() const { return std::size(Kernel::kInputs); }
+  ONNXTensorElementDataType GetInputType(size_t index) const { return Kernel::kInputs[index].type; }
+  OrtCustomOpInputOutputCharacteristic GetInputCharacteristic(size_t index) const {
+    return Kernel::kInputs[index].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+  }
+  OrtMemType GetInputMemoryType(size_t index) const {
+    return !kOnHost && Kernel::kInputs[index].on_host ? OrtMemTypeCPUInput : OrtMemTypeDefault;
+  }
+
+  size_t GetOutputTypeCount() const { return std::size(Kernel::kOutputs); }
+  ONNXTensorElementDataType GetOutputType(size_t index) const {
+    return Kernel::kOutputs[index].type;
+  }
+
+ private:
+  static constexpr bool kOnHost = Kernel::kDevice == rulebook::Device::kCpu;
+};
+
+// Adds the operator to the list. ONNX Runtime keeps the pointer for as long as the process lives.
+template <typename Kernel>
+void AddOperator(OperatorList& operators) {
+  static const Operator<Kernel> instance;
+  operators.push_back(&instance);
+}
+
+}  // namespace voxgate
