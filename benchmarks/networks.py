@@ -12,13 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-# (kernel, stride, padding) of the layers that change the grid, from level 1 to level 4 and out.
-DOWNSAMPLING: tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...] = (
-    ((3, 3, 3), (2, 2, 2), (1, 1, 1)),
-    ((3, 3, 3), (2, 2, 2), (1, 1, 1)),
-    ((3, 3, 3), (2, 2, 2), (0, 1, 1)),
-    ((3, 1, 1), (2, 1, 1), (0, 0, 0)),
-)
+from benchmarks.networks_geometry import DOWNSAMPLING
 
 
 def _normalized(spconv: Any, conv: Any, channels: int) -> Any:
@@ -37,9 +31,9 @@ def _downsampling(spconv: Any, in_channels: int, channels: int, level: int) -> A
     conv = spconv.SparseConv3d(
         in_channels,
         channels,
-        list(kernel_size),
-        stride=list(stride),
-        padding=list(padding),
+        kernel_size,
+        stride=stride,
+        padding=padding,
         bias=False,
         indice_key=f"spconv{level}",
     )
@@ -74,8 +68,8 @@ def seed_weights(module: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in sorted(module.state_dict().items()):
-            if tensor.dim() > 1:  # [O, *kernel, I]: about a third of the offsets have a pair
-                fan_in = tensor[0].numel() / 3
+            if tensor.dim() > 1:  # [O, *kernel, I]: about half of the offsets have a pair
+                fan_in = tensor[0].numel() / 2
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * (2 / fan_in) ** 0.5)
             elif name.endswith(("running_var", "weight")):
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.4 + 0.8)

@@ -8,24 +8,24 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import spconv
+import spconv  # type: ignore[import-not-found]
 import spconv.pytorch
 import torch
 from numpy.typing import NDArray
-from spconv.core import ConvAlgo
-from spconv.pytorch import ops
+from spconv.core import ConvAlgo  # type: ignore[import-not-found]
+from spconv.pytorch import ops  # type: ignore[import-not-found]
 
 from benchmarks.memory import peak_bytes
-from benchmarks.networks import voxel_backbone8x
+from benchmarks.networks import seed_weights, voxel_backbone8x
 from benchmarks.protocol import serve
 
 
 class PeerWorker:
-    """Prepares one piece of work at a time; `run` does it once and says how long it took."""
+    """Prepares pieces of work by name; `run` does one once and says how long it took."""
 
     def __init__(self) -> None:
-        self._work: Callable[[], Any] | None = None
-        self._last: Any = None
+        self._work: dict[str, Callable[[], Any]] = {}
+        self._last: dict[str, Any] = {}
 
     def versions(self) -> dict[str, str]:
         """The peer's own version and its torch's."""
@@ -36,7 +36,11 @@ class PeerWorker:
         torch.set_num_threads(threads)
 
     def prepare_submanifold_rulebook(
-        self, coords: NDArray[np.int32], spatial_shape: list[int], kernel_size: list[int]
+        self,
+        name: str,
+        coords: NDArray[np.int32],
+        spatial_shape: list[int],
+        kernel_size: list[int],
     ) -> None:
         """One get_indice_pairs call, as SubMConv3d makes it on a CPU tensor."""
         indices = torch.from_numpy(coords)
@@ -58,18 +62,21 @@ class PeerWorker:
                 False,
             )
 
-        self._work = work
+        self._work[name] = work
 
     def prepare_backbone(
         self,
-        weights: dict[str, NDArray[Any]],
+        name: str,
+        weights: dict[str, NDArray[Any]] | None,
         coords: NDArray[np.int32],
         features: NDArray[np.float32],
         spatial_shape: list[int],
     ) -> None:
-        """VoxelBackBone8x with the weights given, in eval mode; a run builds its rulebooks too."""
+        """VoxelBackBone8x in eval mode; a run builds its rulebooks too. No weights: seeded ones."""
         network = voxel_backbone8x(spconv.pytorch, features.shape[1])
-        network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+        seed_weights(network, 0)
+        if weights is not None:
+            network.load_state_dict({key: torch.from_numpy(w) for key, w in weights.items()})
         indices, values = torch.from_numpy(coords), torch.from_numpy(features)
         batch_size = int(coords[:, 0].max()) + 1
 
@@ -78,24 +85,20 @@ class PeerWorker:
                 sites = spconv.pytorch.SparseConvTensor(values, indices, spatial_shape, batch_size)
                 return network(sites)
 
-        self._work = work
+        self._work[name] = work
 
-    def run(self) -> float:
-        """Seconds of one run of what was prepared."""
-        if self._work is None:
-            raise RuntimeError("nothing prepared")
-        self._last = None
+    def run(self, name: str) -> float:
+        """Seconds of one run of what was prepared under `name`."""
+        work = self._work[name]
+        self._last.pop(name, None)
         start = time.perf_counter()
-        self._last = self._work()
+        self._last[name] = work()
         return time.perf_counter() - start
 
-    def sparse_result(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def sparse_result(self, name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """coords and features of the last backbone run."""
-        return self._last.indices.numpy(), self._last.features.numpy()
-
-    def num_pairs(self) -> int:
-        """Pairs of the last rulebook run."""
-        return int(self._last[2].sum())
+        last = self._last[name]
+        return last.indices.numpy(), last.features.numpy()
 
     def peak_bytes(self) -> int:
         """Peak resident memory so far."""

@@ -39,7 +39,6 @@ def print_machine(console: Console, machine: dict[str, Any]) -> None:
 
 def print_case(console: Console, result: CaseResult) -> None:
     """A case's conditions, rows and targets, and what of it was not measured."""
-    console.print()
     conditions = ", ".join(f"{name} {value}" for name, value in result.conditions.items())
     if result.rows:
         figures = list(dict.fromkeys(name for row in result.rows for name in row.figures))

@@ -76,7 +76,9 @@ def simulated_points(seed: int = 0, beams: int = 64, columns: int = 1800) -> NDA
     elevation = np.deg2rad(np.linspace(-24.8, 2.0, beams))[:, None]
     direction = np.stack(
         np.broadcast_arrays(
-            np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)
+            np.cos(elevation) * np.cos(azimuth),
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
         ),
         axis=-1,
     ).reshape(-1, 3)
@@ -110,20 +112,16 @@ def load_scan(root: Path) -> Scan:
     return Scan(name, coords, features, points)
 
 
-def tile_batch(scan: Scan, num_sites: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Exactly `num_sites` sites: the scan repeated as frames of one batch, the last one cut."""
-    frames = -(-num_sites // scan.num_sites)
-    coords = np.tile(scan.coords, (frames, 1))
-    coords[:, 0] = np.repeat(np.arange(frames, dtype=np.int32), scan.num_sites)
-    features = np.tile(scan.features, (frames, 1))
-    return coords[:num_sites].copy(), features[:num_sites].copy()
+def tile_batch(scan: Scan, copies: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The scan repeated as `copies` frames of one batch: coords and features, canonical."""
+    coords = np.tile(scan.coords, (copies, 1))
+    coords[:, 0] = np.repeat(np.arange(copies, dtype=np.int32), scan.num_sites)
+    return coords, np.tile(scan.features, (copies, 1))
 
 
-def tile_grid(scan: Scan, num_sites: int) -> tuple[NDArray[np.int32], list[int]]:
-    """Exactly `num_sites` sites of one frame: the scan repeated along y in a larger grid."""
-    copies = -(-num_sites // scan.num_sites)
+def tile_grid(scan: Scan, copies: int) -> tuple[NDArray[np.int32], list[int]]:
+    """The scan repeated `copies` times along y: canonical coords of one frame, and its grid."""
     depth, height, width = SPATIAL_SHAPE
     coords = np.tile(scan.coords, (copies, 1))
     coords[:, 2] += np.repeat(np.arange(copies, dtype=np.int32), scan.num_sites) * height
-    order = np.lexsort(coords[:num_sites].T[::-1])
-    return coords[:num_sites][order].copy(), [depth, height * copies, width]
+    return coords[np.lexsort(coords.T[::-1])].copy(), [depth, height * copies, width]

@@ -104,11 +104,13 @@ int main(int argc, char** argv) {
   }
   while (ready.load() < threads) std::this_thread::yield();
   start = Clock::now();
-  stop = start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  stop =
+      start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   go.store(true, std::memory_order_release);
   for (std::thread& thread : pool) thread.join();
   const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
-  std::printf("{\"isa\": \"%s\", \"threads\": %d, \"seconds\": %.6f, \"gflops\": %.3f}\n", kernel.name,
-              threads, elapsed, static_cast<double>(blocks.load() * kernel.flops_per_block) / elapsed / 1e9);
+  std::printf("{\"isa\": \"%s\", \"threads\": %d, \"seconds\": %.6f, \"gflops\": %.3f}\n",
+              kernel.name, threads, elapsed,
+              static_cast<double>(blocks.load() * kernel.flops_per_block) / elapsed / 1e9);
   return 0;
 }

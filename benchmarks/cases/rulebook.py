@@ -1,0 +1,42 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""The first submanifold rulebook of a network on a whole sweep, ours against the peer's."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks.context import Context
+from benchmarks.result import CaseResult, Row, Target
+from benchmarks.sites import SPATIAL_SHAPE
+from benchmarks.timing import alternate
+
+NAME = "rulebook"
+TITLE = "submanifold rulebook 3x3x3 of one sweep"
+LIMIT = 1 / 8
+_KERNEL_SIZE = [3, 3, 3]
+
+
+def run(context: Context, result: CaseResult) -> None:
+    """Both sides get the sites in canonical order, which is the peer's faster order too."""
+    scan = context.scan
+    result.conditions = {"scan": scan.name, "sites": scan.num_sites, "grid": SPATIAL_SHAPE}
+    arguments = {
+        "name": NAME,
+        "coords": scan.coords,
+        "spatial_shape": SPATIAL_SHAPE,
+        "kernel_size": _KERNEL_SIZE,
+    }
+    for threads in context.threads:
+        with context.ours(threads) as ours, context.peer(threads) as peer:
+            workers = {"voxgate": ours, "spconv": peer}
+            for worker in workers.values():
+                worker.call("prepare_submanifold_rulebook", **arguments)
+            samples = alternate(
+                {who: partial(w.call, "run", name=NAME) for who, w in workers.items()},
+                runs=context.runs,
+            )
+            result.conditions["pairs"] = int((ours.call("result", name=NAME) >= 0).sum())
+        ratio = samples["voxgate"].median / samples["spconv"].median
+        result.rows.append(Row("voxgate", threads, samples["voxgate"], {"ratio": ratio}))
+        result.rows.append(Row("spconv", threads, samples["spconv"]))
+        result.targets.append(Target(f"of spconv's time, {threads} thread(s)", ratio, LIMIT))

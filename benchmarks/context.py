@@ -1,0 +1,99 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""What the cases share: the scan, the options, and workers made on demand."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from benchmarks.fma_peak import FmaPeak
+from benchmarks.peer_environment import peer_python
+from benchmarks.protocol import Worker
+from benchmarks.sites import SPATIAL_SHAPE, Scan, load_scan
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Context:
+    """Options of this run, and things that are costly to make, made once when first asked for."""
+
+    runs: int
+    threads: list[int]
+    quick: bool
+    build: Path = field(default_factory=lambda: ROOT / "build")
+
+    @cached_property
+    def scan(self) -> Scan:
+        return load_scan(ROOT)
+
+    @cached_property
+    def fma_peak(self) -> FmaPeak:
+        """Raises RuntimeError without a C++ compiler."""
+        return FmaPeak(self.models)
+
+    @property
+    def models(self) -> Path:
+        """Folder of what the cases write: models and the peak program."""
+        folder = self.build / "benchmarks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def peer(self, threads: int) -> Worker:
+        """A fresh peer process with `threads` threads.
+
+        Raises PeerUnavailableError when the environment cannot be made.
+        """
+        python = peer_python(self.build / "benchmark-peer")
+        return _started(
+            Worker(python, "benchmarks.peer_worker", ROOT, _environment(threads)), threads
+        )
+
+    def ours(self, threads: int) -> Worker:
+        """A fresh process of ours with `threads` threads."""
+        worker = Worker(sys.executable, "benchmarks.our_worker", ROOT, _environment(threads))
+        return _started(worker, threads)
+
+    @cached_property
+    def backbone(self) -> tuple[Path, dict[str, NDArray[Any]]]:
+        """The exported backbone and the state_dict it was exported from.
+
+        Raises WorkerError when the export fails.
+        """
+        path = self.models / "voxel_backbone8x.onnx"
+        with Worker(sys.executable, "benchmarks.exporter_worker", ROOT) as exporter:
+            weights = exporter.call(
+                "export_backbone",
+                path=str(path),
+                spatial_shape=SPATIAL_SHAPE,
+                num_features=self.scan.features.shape[1],
+            )
+        return path, weights
+
+    @cached_property
+    def unet(self) -> tuple[Path, Path]:
+        """A models folder that a server can load the U-Net from, and the model's own path.
+
+        Raises WorkerError when the export fails.
+        """
+        folder = self.models / "models"
+        path = folder / "sparse_unet" / "1" / "model.onnx"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Worker(sys.executable, "benchmarks.exporter_worker", ROOT) as exporter:
+            exporter.call("export_unet", path=str(path), spatial_shape=SPATIAL_SHAPE)
+        return folder, path
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """OpenMP's own variable reaches every copy of its run time that a process loads."""
+    return {"OMP_NUM_THREADS": str(threads)}
+
+
+def _started(worker: Worker, threads: int) -> Worker:
+    worker.call("set_threads", threads=threads)
+    return worker

@@ -1,0 +1,31 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""Exports the benchmarks' networks in a process of its own: the measured ones never load torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from benchmarks.networks import seed_weights, voxel_backbone8x
+from benchmarks.protocol import serve
+
+
+class ExporterWorker:
+    """torch network in, ONNX file out."""
+
+    def export_backbone(
+        self, path: str, spatial_shape: list[int], num_features: int
+    ) -> dict[str, NDArray[Any]]:
+        """Write the seeded VoxelBackBone8x to `path` and return its state_dict."""
+        import voxgate_ops.nn
+        from voxgate_ops.export import export_onnx
+
+        network = voxel_backbone8x(voxgate_ops.nn, num_features)
+        seed_weights(network, 0)
+        export_onnx(network, path, spatial_shape=spatial_shape, num_features=num_features)
+        return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+
+
+if __name__ == "__main__":
+    serve(ExporterWorker())

@@ -1,0 +1,124 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""Our side's process: the native library and ONNX Runtime, never torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.memory import peak_bytes
+from benchmarks.protocol import serve
+
+
+class OurWorker:
+    """Prepares pieces of work by name; `run` does one once and says how long it took.
+
+    Voxgate is imported by the first call that needs it, so that what is missing becomes an answer
+    with a name and not a dead process.
+    """
+
+    def __init__(self) -> None:
+        self._threads = 1
+        self._work: dict[str, Callable[[], Any]] = {}
+        self._last: dict[str, Any] = {}
+        self._sessions: dict[str, Any] = {}
+
+    def versions(self) -> dict[str, str]:
+        """ONNX Runtime's version and the instruction set that our kernels chose."""
+        import onnxruntime
+
+        from voxgate_ops import _native
+
+        return {"onnxruntime": onnxruntime.__version__, "isa": _native.current_isa()}
+
+    def set_threads(self, threads: int) -> None:
+        """Threads of what is prepared from now on."""
+        self._threads = threads
+
+    def levels(
+        self,
+        coords: NDArray[np.int32],
+        spatial_shape: list[int],
+        downsampling: list[tuple[list[int], list[int], list[int]]],
+    ) -> list[tuple[NDArray[np.int32], list[int]]]:
+        """Sites and grid of every level: the input's, then one per (kernel, stride, padding)."""
+        from voxgate_ops import _native
+
+        found = [(coords, list(spatial_shape))]
+        for kernel_size, stride, padding in downsampling:
+            below, shape = found[-1]
+            sites, _ = _native.sparse_rulebook(
+                below, shape, kernel_size, stride, padding, [1] * len(shape)
+            )
+            sizes = zip(shape, kernel_size, stride, padding, strict=True)
+            found.append((sites, [(n + 2 * p - k) // s + 1 for n, k, s, p in sizes]))
+        return found
+
+    def submanifold_rulebook(
+        self, coords: NDArray[np.int32], spatial_shape: list[int], kernel_size: list[int]
+    ) -> NDArray[np.int32]:
+        """neighbors [K, N] of canonical coords."""
+        from voxgate_ops import _native
+
+        ones = [1] * len(kernel_size)
+        neighbors: NDArray[np.int32] = _native.submanifold_rulebook(
+            coords, spatial_shape, kernel_size, ones
+        )
+        return neighbors
+
+    def prepare_submanifold_rulebook(
+        self,
+        name: str,
+        coords: NDArray[np.int32],
+        spatial_shape: list[int],
+        kernel_size: list[int],
+    ) -> None:
+        """The library's call on canonical coords."""
+        from voxgate_ops import _native
+
+        threads, ones = self._threads, [1] * len(kernel_size)
+
+        def work() -> Any:
+            return _native.submanifold_rulebook(
+                coords, spatial_shape, kernel_size, ones, threads=threads
+            )
+
+        self._work[name] = work
+
+    def prepare_session(self, name: str, path: str, inputs: dict[str, NDArray[Any]]) -> None:
+        """A run of the model at `path`; names that share a path share a session."""
+        from voxgate_ops.session import open_session
+
+        if path not in self._sessions:
+            self._sessions[path] = open_session(path, threads=self._threads)
+        session = self._sessions[path]
+        names = [output.name for output in session.get_outputs()]
+
+        def work() -> Any:
+            return dict(zip(names, session.run(None, inputs), strict=True))
+
+        self._work[name] = work
+
+    def run(self, name: str) -> float:
+        """Seconds of one run of what was prepared under `name`."""
+        work = self._work[name]
+        self._last.pop(name, None)
+        start = time.perf_counter()
+        self._last[name] = work()
+        return time.perf_counter() - start
+
+    def result(self, name: str) -> Any:
+        """What the last run under `name` returned: an array, or outputs by name."""
+        return self._last[name]
+
+    def peak_bytes(self) -> int:
+        """Peak resident memory so far."""
+        return peak_bytes()
+
+
+if __name__ == "__main__":
+    serve(OurWorker())
