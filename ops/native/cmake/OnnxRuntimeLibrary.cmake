@@ -2,7 +2,8 @@
 #
 # voxgate_onnxruntime_library(<variable>): the ONNX Runtime library to link programs with, from
 # -DONNXRUNTIME_LIBRARY, else the one inside the onnxruntime package of Python_EXECUTABLE, else the
-# system's. Its folder goes into the program's run path, as CMake does for every linked library.
+# system's. The package's file has another name than programs ask the loader for, so a link of that
+# name is made in the build folder and linked instead; CMake puts its folder into the run path.
 
 function(voxgate_onnxruntime_library result)
   if(NOT ONNXRUNTIME_LIBRARY AND Python_EXECUTABLE)
@@ -14,7 +15,10 @@ function(voxgate_onnxruntime_library result)
       OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
     file(GLOB inside ${package}/capi/libonnxruntime.so.*)
     if(inside)
-      list(GET inside 0 ONNXRUNTIME_LIBRARY)
+      list(GET inside 0 file)
+      set(ONNXRUNTIME_LIBRARY ${CMAKE_BINARY_DIR}/onnxruntime/libonnxruntime.so.1)
+      file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/onnxruntime)
+      file(CREATE_LINK ${file} ${ONNXRUNTIME_LIBRARY} SYMBOLIC)
     endif()
   endif()
   if(NOT ONNXRUNTIME_LIBRARY)
