@@ -100,8 +100,8 @@ class SparseConvKernel {
 }  // namespace
 
 template <Device D>
-void AddConvolutionOperators(OperatorList& operators) {
-  AddOperator<SparseConvKernel<D, float>>(operators);
+void AddConvolutionOperators(OperatorList& list) {
+  AddOperator<SparseConvKernel<D, float>>(list);
 }
 
 template void AddConvolutionOperators<Device::kCpu>(OperatorList&);

@@ -145,10 +145,10 @@ class SparseUnionKernel {
 }  // namespace
 
 template <Device D>
-void AddDenseOperators(OperatorList& operators) {
-  AddOperator<SparseToDenseKernel<D, float>>(operators);
-  AddOperator<DenseToSparseKernel<D, float>>(operators);
-  AddOperator<SparseUnionKernel<D, float>>(operators);
+void AddDenseOperators(OperatorList& list) {
+  AddOperator<SparseToDenseKernel<D, float>>(list);
+  AddOperator<DenseToSparseKernel<D, float>>(list);
+  AddOperator<SparseUnionKernel<D, float>>(list);
 }
 
 template void AddDenseOperators<Device::kCpu>(OperatorList&);

@@ -10,16 +10,16 @@
 namespace voxgate {
 
 template <rulebook::Device D>
-void AddRulebookOperators(OperatorList& operators);
+void AddRulebookOperators(OperatorList& list);
 template <rulebook::Device D>
-void AddConvolutionOperators(OperatorList& operators);
+void AddConvolutionOperators(OperatorList& list);
 template <rulebook::Device D>
-void AddPoolingOperators(OperatorList& operators);
+void AddPoolingOperators(OperatorList& list);
 template <rulebook::Device D>
-void AddDenseOperators(OperatorList& operators);
+void AddDenseOperators(OperatorList& list);
 template <rulebook::Device D>
-void AddRowOperators(OperatorList& operators);
+void AddRowOperators(OperatorList& list);
 template <rulebook::Device D>
-void AddPointOperators(OperatorList& operators);
+void AddPointOperators(OperatorList& list);
 
 }  // namespace voxgate

@@ -26,7 +26,10 @@
 
 namespace voxgate {
 
-using OperatorList = std::vector<const OrtCustomOp*>;
+struct OperatorList {
+  int runtime_minor;  // of the ONNX Runtime that registers: 31 is 1.31
+  std::vector<const OrtCustomOp*> operators;
+};
 
 // "SparseConv node "conv1"": how every error message begins.
 inline std::string NodeLabel(const char* operator_name, const OrtKernelInfo* info) {
@@ -69,8 +72,11 @@ struct HasShapeInference<Kernel, std::void_t<decltype(&Kernel::InferShapes)>> : 
 template <typename Kernel>
 class Operator final : public Ort::CustomOpBase<Operator<Kernel>, Node<Kernel>, true> {
  public:
-  Operator() {
+  explicit Operator(int runtime_minor) {
     if constexpr (HasShapeInference<Kernel>::value) {
+      // Before 1.24 ONNX Runtime crashes (measured: 1.21 to 1.23) when it prepares shape inference
+      // for a node whose optional input has an empty name.
+      if (runtime_minor < 24 && HasOptionalInput()) return;
       OrtCustomOp::InferOutputShapeFn = [](const OrtCustomOp*,
                                            OrtShapeInferContext* context) noexcept {
         return InferShapes(context, Kernel::kName, Kernel::kOutputs, &Kernel::InferShapes);
@@ -110,14 +116,21 @@ class Operator final : public Ort::CustomOpBase<Operator<Kernel>, Node<Kernel>, 
   }
 
  private:
+  static constexpr bool HasOptionalInput() {
+    for (const Port& port : Kernel::kInputs) {
+      if (port.optional) return true;
+    }
+    return false;
+  }
+
   static constexpr bool kOnHost = Kernel::kDevice == rulebook::Device::kCpu;
 };
 
 // Adds the operator to the list. ONNX Runtime keeps the pointer for as long as the process lives.
 template <typename Kernel>
-void AddOperator(OperatorList& operators) {
-  static const Operator<Kernel> instance;
-  operators.push_back(&instance);
+void AddOperator(OperatorList& list) {
+  static const Operator<Kernel> instance(list.runtime_minor);
+  list.operators.push_back(&instance);
 }
 
 }  // namespace voxgate

@@ -91,7 +91,7 @@ class SparseInterpolateKernel {
   static constexpr Port kInputs[] = {
       MakePort<T>("features", "[N, C]"), MakePort<int32_t>("coords", "[N, 1 + D]"),
       MakePort<float>("points", "[P, D or more]"), MakePort<int32_t>("point_batch", "[P]")};
-  static constexpr Port kOutputs[] = {MakePort<T>("y", "[P, C]")};
+  static constexpr Port kOutputs[] = {MakePort<T>("sampled", "[P, C]")};
 
   explicit SparseInterpolateKernel(const Attributes& attributes) {
     options_.grid = ReadGrid(attributes);
@@ -172,10 +172,10 @@ class RotatedNmsKernel {
 }  // namespace
 
 template <Device D>
-void AddPointOperators(OperatorList& operators) {
-  AddOperator<VoxelizeKernel<D>>(operators);
-  AddOperator<SparseInterpolateKernel<D, float>>(operators);
-  AddOperator<RotatedNmsKernel<D>>(operators);
+void AddPointOperators(OperatorList& list) {
+  AddOperator<VoxelizeKernel<D>>(list);
+  AddOperator<SparseInterpolateKernel<D, float>>(list);
+  AddOperator<RotatedNmsKernel<D>>(list);
 }
 
 template void AddPointOperators<Device::kCpu>(OperatorList&);

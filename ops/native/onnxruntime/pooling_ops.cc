@@ -48,7 +48,7 @@ class SparseGlobalPoolKernel {
   static constexpr const char* kName = "SparseGlobalPool";
   static constexpr Port kInputs[] = {MakePort<T>("features", "[N, C]"),
                                      MakePort<int32_t>("coords", "[N, 1 + D]"), BatchSizePort()};
-  static constexpr Port kOutputs[] = {MakePort<T>("features", "[B, C]")};
+  static constexpr Port kOutputs[] = {MakePort<T>("pooled", "[B, C]")};
 
   explicit SparseGlobalPoolKernel(const Attributes& attributes)
       : mode_(attributes.Choice("mode", kModes)) {}
@@ -74,9 +74,9 @@ class SparseGlobalPoolKernel {
 }  // namespace
 
 template <Device D>
-void AddPoolingOperators(OperatorList& operators) {
-  AddOperator<SparsePoolKernel<D, float>>(operators);
-  AddOperator<SparseGlobalPoolKernel<D, float>>(operators);
+void AddPoolingOperators(OperatorList& list) {
+  AddOperator<SparsePoolKernel<D, float>>(list);
+  AddOperator<SparseGlobalPoolKernel<D, float>>(list);
 }
 
 template void AddPoolingOperators<Device::kCpu>(OperatorList&);

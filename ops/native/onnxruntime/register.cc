@@ -3,6 +3,7 @@
 // The library's one exported function.
 #include <onnxruntime_cxx_api.h>
 
+#include <cstdlib>
 #include <string>
 
 #include "families.h"
@@ -11,23 +12,29 @@
 namespace voxgate {
 namespace {
 
-OperatorList AllOperators() {
-  OperatorList operators;
-  AddRulebookOperators<rulebook::Device::kCpu>(operators);
-  AddConvolutionOperators<rulebook::Device::kCpu>(operators);
-  AddPoolingOperators<rulebook::Device::kCpu>(operators);
-  AddDenseOperators<rulebook::Device::kCpu>(operators);
-  AddRowOperators<rulebook::Device::kCpu>(operators);
-  AddPointOperators<rulebook::Device::kCpu>(operators);
-  return operators;
+// "1.31.1" -> 31
+int MinorVersion(const OrtApiBase* api_base) {
+  const std::string version = api_base->GetVersionString();
+  return std::atoi(version.c_str() + version.find('.') + 1);
+}
+
+OperatorList AllOperators(int runtime_minor) {
+  OperatorList list{runtime_minor, {}};
+  AddRulebookOperators<rulebook::Device::kCpu>(list);
+  AddConvolutionOperators<rulebook::Device::kCpu>(list);
+  AddPoolingOperators<rulebook::Device::kCpu>(list);
+  AddDenseOperators<rulebook::Device::kCpu>(list);
+  AddRowOperators<rulebook::Device::kCpu>(list);
+  AddPointOperators<rulebook::Device::kCpu>(list);
+  return list;
 }
 
 // Shared by every session and never freed: sessions refer to it as long as they live, and at
 // process exit ONNX Runtime may be gone before this library's destructors run.
-OrtCustomOpDomain* Domain() {
-  static OrtCustomOpDomain* const domain = [] {
+OrtCustomOpDomain* Domain(int runtime_minor) {
+  static OrtCustomOpDomain* const domain = [runtime_minor] {
     Ort::CustomOpDomain made("voxgate");
-    for (const OrtCustomOp* op : AllOperators()) made.Add(op);
+    for (const OrtCustomOp* op : AllOperators(runtime_minor).operators) made.Add(op);
     return made.release();
   }();
   return domain;
@@ -47,7 +54,7 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(
   }
   Ort::InitApi(api);
   try {
-    return api->AddCustomOpDomain(options, voxgate::Domain());
+    return api->AddCustomOpDomain(options, voxgate::Domain(voxgate::MinorVersion(api_base)));
   } catch (...) {
     return voxgate::StatusOfCurrentException("voxgate: registering the operators");
   }

@@ -119,12 +119,12 @@ class ReduceRowsKernel {
 }  // namespace
 
 template <Device D>
-void AddRowOperators(OperatorList& operators) {
-  AddOperator<FindSitesKernel<D>>(operators);
-  AddOperator<GatherRowsKernel<D, float>>(operators);
-  AddOperator<GatherRowsKernel<D, int32_t>>(operators);
-  AddOperator<GatherRowsKernel<D, int64_t>>(operators);
-  AddOperator<ReduceRowsKernel<D, float>>(operators);
+void AddRowOperators(OperatorList& list) {
+  AddOperator<FindSitesKernel<D>>(list);
+  AddOperator<GatherRowsKernel<D, float>>(list);
+  AddOperator<GatherRowsKernel<D, int32_t>>(list);
+  AddOperator<GatherRowsKernel<D, int64_t>>(list);
+  AddOperator<ReduceRowsKernel<D, float>>(list);
 }
 
 template void AddRowOperators<Device::kCpu>(OperatorList&);

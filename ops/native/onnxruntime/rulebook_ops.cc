@@ -180,11 +180,11 @@ class InverseRulebookKernel {
 }  // namespace
 
 template <Device D>
-void AddRulebookOperators(OperatorList& operators) {
-  AddOperator<SortSitesKernel<D>>(operators);
-  AddOperator<SubmanifoldRulebookKernel<D>>(operators);
-  AddOperator<SparseRulebookKernel<D>>(operators);
-  AddOperator<InverseRulebookKernel<D>>(operators);
+void AddRulebookOperators(OperatorList& list) {
+  AddOperator<SortSitesKernel<D>>(list);
+  AddOperator<SubmanifoldRulebookKernel<D>>(list);
+  AddOperator<SparseRulebookKernel<D>>(list);
+  AddOperator<InverseRulebookKernel<D>>(list);
 }
 
 template void AddRulebookOperators<Device::kCpu>(OperatorList&);

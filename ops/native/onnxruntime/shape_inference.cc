@@ -27,8 +27,22 @@ ShapeInference::Dim ShapeInference::NewSymbol() {
 }
 
 void ShapeInference::Set(size_t output, const std::vector<Dim>& dims) {
-  const Ort::Status status = context_.SetOutputShape(output, dims, outputs_[output].type);
-  if (!status.IsOK()) throw Ort::Exception(status.GetErrorMessage(), status.GetErrorCode());
+  // Not Ort::ShapeInferContext::SetOutputShape: it writes -2 where a symbol stands, which later
+  // releases of ONNX Runtime refuse.
+  const OrtApi& api = Ort::GetApi();
+  std::vector<int64_t> sizes;
+  std::vector<const char*> symbols;
+  for (const Dim& dim : dims) {
+    sizes.push_back(dim.IsInt() ? dim.AsInt() : -1);
+    symbols.push_back(dim.IsInt() ? "" : dim.AsSym());
+  }
+  OrtTensorTypeAndShapeInfo* made = nullptr;
+  Ort::ThrowOnError(api.CreateTensorTypeAndShapeInfo(&made));
+  const Ort::TensorTypeAndShapeInfo info(made);
+  Ort::ThrowOnError(api.SetTensorElementType(info, outputs_[output].type));
+  Ort::ThrowOnError(api.SetDimensions(info, sizes.data(), sizes.size()));
+  Ort::ThrowOnError(api.SetSymbolicDimensions(info, symbols.data(), symbols.size()));
+  Ort::ThrowOnError(api.ShapeInferContext_SetOutputTypeShape(raw_, output, info));
 }
 
 OrtStatusPtr InferShapes(OrtShapeInferContext* context, const char* operator_name,

@@ -20,7 +20,7 @@ class ShapeInference {
   using Dim = Ort::ShapeInferContext::SymbolicInteger;
 
   ShapeInference(OrtShapeInferContext* context, const Port* outputs)
-      : context_(&Ort::GetApi(), context), outputs_(outputs) {}
+      : raw_(context), context_(&Ort::GetApi(), context), outputs_(outputs) {}
 
   // Axis `axis` of input `input`: its size, its symbol, or a new symbol where nothing is known.
   Dim InputDim(size_t input, size_t axis);
@@ -34,6 +34,7 @@ class ShapeInference {
   void Set(size_t output, const std::vector<Dim>& dims);
 
  private:
+  OrtShapeInferContext* raw_;
   Ort::ShapeInferContext context_;
   const Port* outputs_;
   std::deque<std::string> symbols_;  // dims point into it
