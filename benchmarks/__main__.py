@@ -15,6 +15,7 @@ from benchmarks.context import ROOT, Context
 from benchmarks.machine import describe, load_average
 from benchmarks.peer_environment import PeerUnavailableError
 from benchmarks.protocol import WorkerError
+from benchmarks.quiet import Quiet
 from benchmarks.report import print_case, print_machine, write_json
 from benchmarks.result import CaseResult
 
@@ -26,10 +27,14 @@ def measure(context: Context, name: str) -> CaseResult:
     """Run one case; what it cannot measure is named in the result, with the reason."""
     case = cases.ALL[name]
     result = CaseResult(name, case.TITLE)
+    context.quiet = Quiet(context.patience)
     try:
         case.run(context, result)
     except (WorkerError, PeerUnavailableError, RuntimeError, ValueError) as error:
         result.not_measured.append(f"{name}, from here on: {_short(str(error))}")
+    if context.quiet.runs:
+        begun = f"{context.quiet.busy_runs} of {context.quiet.runs}"
+        result.conditions["runs begun on a busy machine"] = begun
     return result
 
 
@@ -54,6 +59,9 @@ def main(
     check: Annotated[
         bool, typer.Option("--check", help="Exit 1 when a target is missed or not measured.")
     ] = False,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds a case may wait for an idle machine in all.")
+    ] = 60.0,
     output: Annotated[
         Path | None,
         typer.Option(help="JSON file; build/benchmarks/results/TIME.json unless given."),
@@ -68,6 +76,7 @@ def main(
     if not console.is_terminal:
         console = Console(width=140)
     context = Context(_QUICK_RUNS if quick else runs, threads or [1, 2], quick)
+    context.patience = 0.0 if quick else patience
     machine = describe()
     print_machine(console, machine)
     results: list[CaseResult] = []

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.fma_peak import FmaPeak
 from benchmarks.peer_environment import peer_python
 from benchmarks.protocol import Worker
+from benchmarks.quiet import Quiet
 from benchmarks.sites import SPATIAL_SHAPE, Scan, load_scan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,12 +22,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass
 class Context:
-    """Options of this run, and things that are costly to make, made once when first asked for."""
+    """Options of this run, and things that are costly to make, made once when first asked for.
+
+    `quiet` is called before every timed run.
+    """
 
     runs: int
     threads: list[int]
     quick: bool
     build: Path = field(default_factory=lambda: ROOT / "build")
+    patience: float = 0.0
+    quiet: Quiet = field(default_factory=lambda: Quiet(0.0))
 
     @cached_property
     def scan(self) -> Scan:

@@ -1,6 +1,8 @@
 # Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 """The peer's process: spconv's CPU build in its own environment (see peer_environment.py)."""
 
+# mypy: disable-error-code="import-not-found, import-untyped"
+
 from __future__ import annotations
 
 import time
@@ -8,12 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import spconv  # type: ignore[import-not-found]
+import spconv
 import spconv.pytorch
 import torch
 from numpy.typing import NDArray
-from spconv.core import ConvAlgo  # type: ignore[import-not-found]
-from spconv.pytorch import ops  # type: ignore[import-not-found]
+from spconv.core import ConvAlgo
+from spconv.pytorch import ops
 
 from benchmarks.memory import peak_bytes
 from benchmarks.networks import seed_weights, voxel_backbone8x

@@ -4,13 +4,8 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-# A pool whose threads spin for work goes to sleep within this time; the next participant then has
-# the cores to itself.
-SETTLE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -41,12 +36,20 @@ class Sample:
         }
 
 
+def ratios(sample: Sample, reference: Sample) -> dict[str, float | str]:
+    """Ratio of the medians, which counts, and of the minima, which other processes disturb least."""
+    return {
+        "ratio": sample.median / reference.median,
+        "ratio of minima": sample.minimum / reference.minimum,
+    }
+
+
 def alternate(
     participants: Mapping[str, Callable[[], float]],
     *,
     runs: int,
+    settle: Callable[[], None],
     warmup: int = 2,
-    settle: float = SETTLE_SECONDS,
 ) -> dict[str, Sample]:
     """Run the participants one by one in turn and collect what each run returns.
 
@@ -57,7 +60,7 @@ def alternate(
         participants: name to callable; a call does one run and returns its own measure (seconds).
         runs: measured rounds.
         warmup: rounds before them whose results are dropped.
-        settle: pause before every run, in seconds.
+        settle: called before every run; returns when the machine is ready for it.
 
     Raises:
         ValueError: `runs` is below 1.
@@ -67,8 +70,7 @@ def alternate(
     values: dict[str, list[float]] = {name: [] for name in participants}
     for round_index in range(warmup + runs):
         for name, run in participants.items():
-            if settle > 0:
-                time.sleep(settle)
+            settle()
             value = run()
             if round_index >= warmup:
                 values[name].append(value)

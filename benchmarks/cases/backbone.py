@@ -12,7 +12,7 @@ from benchmarks.context import Context
 from benchmarks.protocol import Worker, WorkerError
 from benchmarks.result import CaseResult, Row, Target
 from benchmarks.sites import SPATIAL_SHAPE
-from benchmarks.timing import alternate
+from benchmarks.timing import alternate, ratios
 
 NAME = "backbone"
 TITLE = "VoxelBackBone8x with BatchNorm and ReLU, float32, rulebooks included"
@@ -70,13 +70,14 @@ def run(context: Context, result: CaseResult) -> None:
             samples = alternate(
                 {who: partial(w.call, "run", name=who) for who, w in participants.items()},
                 runs=context.runs,
+                settle=context.quiet,
             )
             for who, sample in samples.items():
-                ratio = sample.median / samples["spconv"].median
-                result.rows.append(Row(who, threads, sample, {"ratio": ratio}))
+                figures = ratios(sample, samples["spconv"])
+                result.rows.append(Row(who, threads, sample, figures))
                 if who == "voxgate":
                     label = f"of spconv's time, {threads} thread(s)"
-                    result.targets.append(Target(label, ratio, LIMIT))
+                    result.targets.append(Target(label, float(figures["ratio"]), LIMIT))
             if weights is not None and threads == 1:  # more threads race in spconv's scatter
                 difference = relative_error(
                     sparse_output(ours.call("result", name="voxgate")),

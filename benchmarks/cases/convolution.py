@@ -82,7 +82,7 @@ def run(context: Context, result: CaseResult) -> None:
                 inputs = {"x": features, "neighbors": neighbors}
                 ours.call("prepare_session", name=name, path=str(path), inputs=inputs)
                 turns[name] = partial(ours.call, "run", name=name)
-            samples = alternate(turns, runs=context.runs)
+            samples = alternate(turns, runs=context.runs, settle=context.quiet)
         _report(result, threads, samples, rulebooks)
         result.conditions["peak's instruction set"] = peak.isa
 

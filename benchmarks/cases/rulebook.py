@@ -8,7 +8,7 @@ from functools import partial
 from benchmarks.context import Context
 from benchmarks.result import CaseResult, Row, Target
 from benchmarks.sites import SPATIAL_SHAPE
-from benchmarks.timing import alternate
+from benchmarks.timing import alternate, ratios
 
 NAME = "rulebook"
 TITLE = "submanifold rulebook 3x3x3 of one sweep"
@@ -34,9 +34,11 @@ def run(context: Context, result: CaseResult) -> None:
             samples = alternate(
                 {who: partial(w.call, "run", name=NAME) for who, w in workers.items()},
                 runs=context.runs,
+                settle=context.quiet,
             )
             result.conditions["pairs"] = int((ours.call("result", name=NAME) >= 0).sum())
-        ratio = samples["voxgate"].median / samples["spconv"].median
-        result.rows.append(Row("voxgate", threads, samples["voxgate"], {"ratio": ratio}))
+        figures = ratios(samples["voxgate"], samples["spconv"])
+        result.rows.append(Row("voxgate", threads, samples["voxgate"], figures))
         result.rows.append(Row("spconv", threads, samples["spconv"]))
-        result.targets.append(Target(f"of spconv's time, {threads} thread(s)", ratio, LIMIT))
+        label = f"of spconv's time, {threads} thread(s)"
+        result.targets.append(Target(label, float(figures["ratio"]), LIMIT))

@@ -53,7 +53,7 @@ def run(context: Context, result: CaseResult) -> None:
 
 def _alternate(context: Context, ours: Worker, names: list[str]) -> dict[str, Sample]:
     turns = {name: partial(ours.call, "run", name=name) for name in names}
-    return alternate(turns, runs=context.runs)
+    return alternate(turns, runs=context.runs, settle=context.quiet)
 
 
 def _measure_grid(

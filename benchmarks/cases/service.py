@@ -62,7 +62,7 @@ def run(context: Context, result: CaseResult) -> None:
                 "in-process": partial(ours.call, "run", name=NAME),
                 "through the server": partial(client.call, "run"),
             }
-            samples = alternate(turns, runs=context.runs)
+            samples = alternate(turns, runs=context.runs, settle=context.quiet)
             equal = same_bytes(ours.call("result", name=NAME), client.call("outputs"))
             stages = client.call("stages")[-context.runs :]
             client.call("disconnect")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import cases, sites
+from benchmarks import cases, quiet, sites
 from benchmarks.__main__ import measure
 from benchmarks.cases.backbone import relative_error
 from benchmarks.cases.scaling import frame_counts
@@ -53,15 +53,37 @@ def test_alternate_runs_one_by_one_and_drops_the_warmup() -> None:
         return float(len(calls))
 
     turns = {"a": lambda: participant("a"), "b": lambda: participant("b")}
-    samples = alternate(turns, runs=3, warmup=1, settle=0)
-    assert calls == ["a", "b"] * 4
-    assert samples["a"].values == (3.0, 5.0, 7.0)
-    assert samples["b"].values == (4.0, 6.0, 8.0)
+    samples = alternate(turns, runs=3, warmup=1, settle=lambda: calls.append("settle"))
+    assert calls == ["settle", "a", "settle", "b"] * 4
+    assert samples["a"].values == (6.0, 10.0, 14.0)
+    assert samples["b"].values == (8.0, 12.0, 16.0)
 
 
 def test_alternate_refuses_zero_runs() -> None:
     with pytest.raises(ValueError, match="runs: expected at least 1, got 0"):
-        alternate({}, runs=0)
+        alternate({}, runs=0, settle=lambda: None)
+
+
+def test_quiet_gives_up_when_its_patience_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(1000))
+    monkeypatch.setattr(quiet, "_cpu_times", lambda: (0.0, float(next(ticks))))  # never idle
+    wait = quiet.Quiet(patience=0.1)
+    wait()
+    wait()
+    assert (wait.runs, wait.busy_runs) == (2, 2)
+
+
+def test_quiet_returns_at_once_on_an_idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(1000))
+
+    def idle_times() -> tuple[float, float]:
+        now = float(next(ticks))
+        return now, now
+
+    monkeypatch.setattr(quiet, "_cpu_times", idle_times)
+    wait = quiet.Quiet(patience=60)
+    wait()
+    assert (wait.runs, wait.busy_runs) == (1, 0)
 
 
 def test_sample_summary() -> None:
