@@ -1,0 +1,2 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""The gRPC server that answers streamed frames with sparse-convolution networks."""

@@ -1,0 +1,342 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""Frames to checked arrays in canonical order, and a model's outputs back to messages.
+
+Decoding runs outside the event loop: everything here that touches a row is numpy or native code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxgate_ops import _native
+from voxgate_protos import voxel_inference_pb2 as pb
+from voxgate_server.errors import InvalidFrame
+
+Payload: TypeAlias = pb.SparseVoxels | pb.PointCloud
+Array: TypeAlias = NDArray[Any]
+
+# bfloat16 has no numpy type: it travels as its bits.
+_FLOAT_WIRE: dict[pb.DataType.ValueType, np.dtype[Any]] = {
+    pb.FLOAT32: np.dtype("<f4"),
+    pb.FLOAT16: np.dtype("<f2"),
+    pb.BFLOAT16: np.dtype("<u2"),
+}
+_COORDS_WIRE: dict[pb.DataType.ValueType, np.dtype[Any]] = {
+    pb.INT16: np.dtype("<i2"),
+    pb.INT32: np.dtype("<i4"),
+}
+_WIRE_TYPES: dict[np.dtype[Any], pb.DataType.ValueType] = {
+    np.dtype(np.float32): pb.FLOAT32,
+    np.dtype(np.float16): pb.FLOAT16,
+    np.dtype(np.int8): pb.INT8,
+    np.dtype(np.uint8): pb.UINT8,
+    np.dtype(np.int16): pb.INT16,
+    np.dtype(np.int32): pb.INT32,
+    np.dtype(np.int64): pb.INT64,
+    np.dtype(np.bool_): pb.BOOL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSpec:
+    """What a model takes: the shape, types and limits that a frame is held to."""
+
+    input_kind: str  # "voxels" or "points"
+    spatial_shape: tuple[int, ...]
+    num_features: int  # columns of `features`, or of `points`
+    features_dtype: np.dtype[Any]
+    allow_nonfinite: bool
+    max_sites: int
+    max_bytes: int
+
+    @property
+    def payload_field(self) -> str:
+        return "points" if self.input_kind == "points" else "voxels"
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFrame:
+    """A checked frame. `rank[i]` is the canonical row of the client's row i; None: the same row.
+
+    `inputs` holds the graph's arrays: `coords` int32 `[N, 1+D]` with batch index 0 and `features`
+    `[N, C]`, or `points` `[P, F]` and `point_batch` int32 `[P]`.
+    """
+
+    inputs: dict[str, Array]
+    num_sites: int
+    rank: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """One output as clients get it: its shape without the batch axis or column."""
+
+    name: str
+    dtype: pb.DataType.ValueType
+    shape: tuple[int, ...]
+    meaning: str
+    coords: str = ""  # sparse: the output that names its sites
+    frame: str = ""  # detections: the graph output with each row's batch index
+
+
+def wire_type(dtype: np.dtype[Any]) -> pb.DataType.ValueType | None:
+    """The wire's name of a numpy type; None: it cannot be sent."""
+    return _WIRE_TYPES.get(dtype)
+
+
+def payload_of(frame: pb.Frame, spec: FrameSpec) -> Payload:
+    """The frame's payload, of the kind that the model takes and of types that it can be read in.
+
+    Raises:
+        InvalidFrame: another kind or none, or a type, width or encoding that is not accepted.
+    """
+    kind = frame.WhichOneof("payload")
+    if kind is None:
+        raise InvalidFrame(f"payload: none, the model takes {spec.payload_field}")
+    if kind != spec.payload_field:
+        raise InvalidFrame(f"payload: {kind}, the model takes {spec.payload_field}")
+    if kind == "points":
+        points = frame.points
+        _check_type("points.dtype", points.dtype, _FLOAT_WIRE)
+        _check_width("points.num_fields", points.num_fields, spec.num_features)
+        return points
+    voxels = frame.voxels
+    if voxels.coords_encoding != pb.PLAIN:
+        raise InvalidFrame(f"coords_encoding: {voxels.coords_encoding}, the model takes PLAIN")
+    _check_type("coords_dtype", voxels.coords_dtype, _COORDS_WIRE)
+    _check_type("features_dtype", voxels.features_dtype, _FLOAT_WIRE)
+    _check_width("num_features", voxels.num_features, spec.num_features)
+    return voxels
+
+
+def count_of(payload: Payload) -> int:
+    """Sites of a voxel payload, points of a point cloud."""
+    return payload.num_sites if isinstance(payload, pb.SparseVoxels) else payload.num_points
+
+
+def bytes_of(payload: Payload) -> int:
+    if isinstance(payload, pb.SparseVoxels):
+        return len(payload.coords) + len(payload.features)
+    return len(payload.points)
+
+
+def check_limits(sites: int, size: int, spec: FrameSpec) -> None:
+    """Hold a frame's running sums against the model's limits.
+
+    Raises:
+        InvalidFrame: too many sites, or too many bytes.
+    """
+    unit = "points" if spec.input_kind == "points" else "sites"
+    if sites > spec.max_sites:
+        raise InvalidFrame(f"frame: {sites} {unit}, the limit is {spec.max_sites}")
+    if size > spec.max_bytes:
+        raise InvalidFrame(f"frame: {size} bytes of payload, the limit is {spec.max_bytes}")
+
+
+def decode(parts: Sequence[Payload], spec: FrameSpec) -> DecodedFrame:
+    """Check the bytes and values of a complete frame and bring it into canonical order.
+
+    Args:
+        parts: the frame's payload, or its chunks' in order, each accepted by `payload_of` and all
+            of one type.
+        spec: the model's.
+
+    Raises:
+        InvalidFrame: byte counts that do not fit, sites outside the grid or twice, or values that
+            are not finite where the model forbids them.
+    """
+    if spec.input_kind == "points":
+        return _decode_points([p for p in parts if isinstance(p, pb.PointCloud)], spec)
+    return _decode_voxels([p for p in parts if isinstance(p, pb.SparseVoxels)], spec)
+
+
+def _decode_voxels(parts: Sequence[pb.SparseVoxels], spec: FrameSpec) -> DecodedFrame:
+    axes = len(spec.spatial_shape)
+    counts = [p.num_sites for p in parts]
+    total = sum(counts)
+    coords = np.empty((total, 1 + axes), np.int32)
+    coords[:, 0] = 0
+    start = 0
+    for part, rows in zip(parts, counts, strict=True):
+        wire = _COORDS_WIRE[part.coords_dtype]
+        coords[start : start + rows, 1:] = _rows("coords", part.coords, wire, rows, axes)
+        start += rows
+    features = _join(
+        "features",
+        [p.features for p in parts],
+        parts[0].features_dtype,
+        counts,
+        spec,
+    )
+    if not spec.allow_nonfinite:
+        _check_finite("features", features)
+    return _canonical(coords, features, spec)
+
+
+def _canonical(coords: NDArray[np.int32], features: Array, spec: FrameSpec) -> DecodedFrame:
+    try:
+        sites, order, rank = _native.sort_sites(coords, spec.spatial_shape, threads=1)
+    except ValueError as error:  # both of the native exceptions
+        raise InvalidFrame(str(error)) from error
+    # A permutation that only rises is the identity.
+    if bool((order[1:] > order[:-1]).all()):
+        return DecodedFrame({"coords": sites, "features": features}, len(sites), None)
+    inputs = {"coords": sites, "features": features.take(order, axis=0)}
+    return DecodedFrame(inputs, len(sites), rank)
+
+
+def _decode_points(parts: Sequence[pb.PointCloud], spec: FrameSpec) -> DecodedFrame:
+    counts = [p.num_points for p in parts]
+    points = _join("points", [p.points for p in parts], parts[0].dtype, counts, spec)
+    if not spec.allow_nonfinite:
+        _check_point_features(points, len(spec.spatial_shape))
+    inputs = {"points": points, "point_batch": np.zeros(len(points), np.int32)}
+    return DecodedFrame(inputs, len(points), None)
+
+
+def _join(
+    name: str,
+    chunks: Sequence[bytes],
+    dtype: pb.DataType.ValueType,
+    counts: Sequence[int],
+    spec: FrameSpec,
+) -> Array:
+    """The parts' rows as one array in the model's type: a view where nothing has to change."""
+    wire = _FLOAT_WIRE[dtype]
+    arrays = [
+        _rows(name, data, wire, rows, spec.num_features)
+        for data, rows in zip(chunks, counts, strict=True)
+    ]
+    joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    if dtype == pb.BFLOAT16:
+        joined = (joined.astype(np.uint32) << 16).view(np.float32)
+    return joined.astype(spec.features_dtype, copy=False)
+
+
+def _rows(name: str, data: bytes, dtype: np.dtype[Any], rows: int, columns: int) -> Array:
+    expected = rows * columns * dtype.itemsize
+    if len(data) != expected:
+        label = "bfloat16" if dtype == _FLOAT_WIRE[pb.BFLOAT16] else dtype.name
+        raise InvalidFrame(
+            f"{name}: expected {rows} × {columns} {label} = {expected} bytes, got {len(data)}"
+        )
+    return np.frombuffer(data, dtype).reshape(rows, columns)
+
+
+def _check_finite(name: str, values: Array) -> None:
+    finite = np.isfinite(values)
+    if not finite.all():
+        row, column = (int(i) for i in np.argwhere(~finite)[0])
+        raise InvalidFrame(
+            f"{name}: row {row} column {column} is {values[row, column]}, "
+            "the model takes finite values only"
+        )
+
+
+def _check_point_features(points: Array, axes: int) -> None:
+    """Sensors mark a missing return by x, y or z that is not finite: its features mean nothing."""
+    finite = np.isfinite(points)
+    if finite.all():
+        return
+    bad = ~finite[:, axes:].all(axis=1) & finite[:, :axes].all(axis=1)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        column = axes + int(np.flatnonzero(~finite[row, axes:])[0])
+        raise InvalidFrame(
+            f"points: row {row} column {column} is {points[row, column]}, "
+            "the model takes finite features only"
+        )
+
+
+def _check_type(
+    name: str, got: pb.DataType.ValueType, accepted: dict[pb.DataType.ValueType, np.dtype[Any]]
+) -> None:
+    if got not in accepted:
+        known = got in pb.DataType.values()
+        label = pb.DataType.Name(got) if known else str(got)
+        choices = ", ".join(pb.DataType.Name(dtype) for dtype in accepted)
+        raise InvalidFrame(f"{name}: {label}, accepted are {choices}")
+
+
+def _check_width(name: str, got: int, expected: int) -> None:
+    if got != expected:
+        raise InvalidFrame(f"{name}: {got}, the model takes {expected}")
+
+
+def frame_outputs(
+    outputs: dict[str, Array], specs: Sequence[OutputSpec], rank: NDArray[np.int64] | None
+) -> list[Array]:
+    """One frame's part of a run's outputs, rows in the client's own order.
+
+    Args:
+        outputs: of a run with this frame alone, by name.
+        specs: the outputs to give, in this order.
+        rank: of the `DecodedFrame`.
+    """
+    return [_frame_output(outputs, spec, rank) for spec in specs]
+
+
+def _frame_output(
+    outputs: dict[str, Array], spec: OutputSpec, rank: NDArray[np.int64] | None
+) -> Array:
+    array = outputs[spec.name]
+    if spec.meaning == "per_site":
+        return array if rank is None else array.take(rank, axis=0)
+    if spec.meaning in ("per_frame", "dense"):
+        first: Array = array[0]
+        return first
+    if spec.meaning == "sparse":
+        return array[:, 1:] if spec.coords == spec.name else array
+    if spec.meaning == "detections":
+        frames = outputs[spec.frame]
+        return array if not frames.any() else array[frames == 0]
+    return array
+
+
+def encode(
+    response: pb.InferResponse,
+    specs: Sequence[OutputSpec],
+    arrays: Sequence[Array],
+    *,
+    in_stream: bool,
+) -> bytes:
+    """`response` with `arrays` as its outputs, serialized; `in_stream`: as a StreamResponse.
+
+    Each array's bytes are copied once, from the array into the message: the protobuf runtime would
+    copy them three times, which for a bird's-eye-view map is tens of megabytes.
+    """
+    pieces: list[bytes | memoryview] = [response.SerializeToString()]
+    for spec, array in zip(specs, arrays, strict=True):
+        data = np.ascontiguousarray(array)
+        head = pb.Tensor(name=spec.name, dtype=spec.dtype, shape=array.shape).SerializeToString()
+        data_head = _TENSOR_DATA_TAG + _varint(data.nbytes)
+        size = len(head) + len(data_head) + data.nbytes
+        pieces += (_OUTPUTS_TAG + _varint(size) + head + data_head, data.reshape(-1).data)
+    if in_stream:
+        size = sum(len(p) if isinstance(p, bytes) else p.nbytes for p in pieces)
+        pieces.insert(0, _RESULT_TAG + _varint(size))
+    return b"".join(pieces)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _tag(descriptor: Any, field: str) -> bytes:
+    """The wire tag of a length-delimited field."""
+    return _varint(descriptor.fields_by_name[field].number << 3 | 2)
+
+
+_OUTPUTS_TAG = _tag(pb.InferResponse.DESCRIPTOR, "outputs")
+_TENSOR_DATA_TAG = _tag(pb.Tensor.DESCRIPTOR, "data")
+_RESULT_TAG = _tag(pb.StreamResponse.DESCRIPTOR, "result")
