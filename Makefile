@@ -100,8 +100,11 @@ demo: build ## Export a network, serve it, stream sweeps and print the answers
 	$(BIN)/python deploy/demo.py $(ARGS)
 
 .PHONY: wheel
-wheel: setup ## Build dist/voxgate-*-manylinux*.whl
-	sh deploy/build_wheel $(BIN)
+wheel: setup ## Build the manylinux wheel into dist/
+	rm -rf build/wheels dist
+	$(LOCK) env CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/python -m build --wheel --no-isolation \
+	  --outdir build/wheels . >/dev/null
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/wheels/voxgate-*.whl
 
 .PHONY: test-wheel
 test-wheel: wheel ## Install the wheel into an empty environment and serve with it
@@ -109,4 +112,4 @@ test-wheel: wheel ## Install the wheel into an empty environment and serve with 
 
 .PHONY: clean
 clean: ## Remove what was built (.venv and downloaded headers stay)
-	rm -rf $(EDITABLE) build/thread build/address build/wheel build/example dist $(VENV)/.installed
+	rm -rf $(EDITABLE) build/thread build/address build/wheel build/wheels dist $(VENV)/.installed
