@@ -37,7 +37,7 @@ class Sample:
 
 
 def ratios(sample: Sample, reference: Sample) -> dict[str, float | str]:
-    """Ratio of the medians, which counts, and of the minima, which other processes disturb least."""
+    """Ratio of the medians, which counts, and of the minima, which noise disturbs least."""
     return {
         "ratio": sample.median / reference.median,
         "ratio of minima": sample.minimum / reference.minimum,
