@@ -1,0 +1,187 @@
+// Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+#include "rulebook/convolution.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "chunks.h"
+#include "packed_weight.h"
+#include "rulebook/error.h"
+
+namespace rulebook {
+namespace {
+
+using cpu::TilePairs;
+using CpuWeight = PackedWeight<Device::kCpu, float>;
+
+// Rows of one tile: enough that one offset's weights, read once a tile, cost little beside its
+// arithmetic; few enough that sums stay in the second-level cache and small inputs still give every
+// thread a tile.
+int64_t TileRows(int64_t outputs) {
+  constexpr int64_t kMost = 512, kLeast = 64, kTiles = 16;
+  return std::clamp((outputs / kTiles + 63) / 64 * 64, kLeast, kMost);
+}
+
+// Memory one tile works in, kept from tile to tile by the thread that runs them.
+struct TileScratch {
+  cpu::AlignedFloats sums;
+  int64_t sums_size = 0;
+  std::vector<int32_t> in_row, out_row;
+
+  void Reserve(int64_t floats, int64_t pairs) {
+    if (sums_size < floats) {
+      sums = cpu::AllocateFloats(floats);
+      sums_size = floats;
+    }
+    if (in_row.size() < static_cast<size_t>(pairs)) {
+      in_row.resize(static_cast<size_t>(pairs));
+      out_row.resize(static_cast<size_t>(pairs));
+    }
+  }
+};
+
+[[noreturn]] void ThrowBadNeighbor(const ConvInputs<float>& in, int64_t k, int64_t begin,
+                                   int64_t end) {
+  const int32_t* row = in.neighbors + k * in.outputs;
+  for (int64_t o = begin; o < end; ++o) {
+    if (row[o] < -1 || row[o] >= in.inputs) {
+      ThrowInvalid("neighbors[", k, ", ", o, "] is ", row[o], ", must be -1 or in [0, ", in.inputs,
+                   ")");
+    }
+  }
+  ThrowInvalid("neighbors[", k, "] changed while it was read");
+}
+
+class Tile {
+ public:
+  Tile(const ConvInputs<float>& in, const CpuWeight& weight, int64_t begin, int64_t end, float* out)
+      : in_(in),
+        weight_(weight),
+        begin_(begin),
+        rows_(end - begin),
+        stride_(weight.sum_stride()),
+        out_(out + begin * weight.shape().out_channels) {
+    static thread_local TileScratch scratch;
+    scratch.Reserve(in_place() ? 0 : rows_ * stride_, rows_ + weight.kernels().pair_slack);
+    sums_ = in_place() ? out_ : scratch.sums.get();
+    pairs_ = {scratch.in_row.data(), scratch.out_row.data(), 0};
+  }
+
+  void Run() {
+    Start();
+    const int64_t volume = weight_.shape().kernel_volume;
+    for (int64_t k = 0; k < volume; ++k) {
+      const int32_t* neighbors = in_.neighbors + k * in_.outputs + begin_;
+      const auto inputs = static_cast<int32_t>(in_.inputs);
+      if (!weight_.kernels().find_pairs(neighbors, rows_, inputs, pairs_)) {
+        ThrowBadNeighbor(in_, k, begin_, begin_ + rows_);
+      }
+      if (pairs_.count > 0) AddOffset(k);
+    }
+    Finish();
+  }
+
+ private:
+  int64_t out_channels() const { return weight_.shape().out_channels; }
+
+  // Without padding columns the sums are gathered in the output itself.
+  bool in_place() const { return stride_ == out_channels(); }
+
+  // Calls visit(first channel, first column of the sums, number of channels) for every run of
+  // channels that is contiguous in the sums.
+  template <typename Visit>
+  void ForEachRun(Visit visit) const {
+    if (in_place()) return visit(0, 0, out_channels());
+    const int64_t channels = weight_.group_out_channels();
+    for (int64_t g = 0; g < weight_.shape().groups; ++g) {
+      visit(g * channels, g * weight_.padded_group(), channels);
+    }
+  }
+
+  // sums = bias + residual; padding columns start at 0 and stay finite.
+  void Start() {
+    if (in_.bias == nullptr || !in_place()) std::fill_n(sums_, rows_ * stride_, 0.0F);
+    ForEachRun([&](int64_t channel, int64_t column, int64_t channels) {
+      for (int64_t row = 0; row < rows_; ++row) {
+        float* sum = sums_ + row * stride_ + column;
+        if (in_.bias != nullptr) std::copy_n(in_.bias + channel, channels, sum);
+        if (in_.residual == nullptr) continue;
+        const float* residual = in_.residual + (begin_ + row) * out_channels() + channel;
+        for (int64_t c = 0; c < channels; ++c) sum[c] += residual[c];
+      }
+    });
+  }
+
+  void AddOffset(int64_t k) {
+    const auto& kernels = weight_.kernels();
+    const int64_t stride = weight_.shape().in_channels;
+    if (weight_.depthwise()) {
+      kernels.accumulate_depthwise(in_.features, stride, pairs_, weight_.channel_weights(k), sums_,
+                                   stride_);
+      return;
+    }
+    for (int64_t g = 0; g < weight_.shape().groups; ++g) {
+      for (int64_t p = 0; p < weight_.panels(); ++p) {
+        kernels.accumulate(in_.features + g * weight_.group_in_channels(), stride,
+                           weight_.group_in_channels(), pairs_, weight_.panel(k, g, p),
+                           sums_ + g * weight_.padded_group() + weight_.panel_begin(p), stride_);
+      }
+    }
+  }
+
+  template <typename Function>
+  void Write(Function function) const {
+    if (in_place()) {
+      const int64_t count = rows_ * stride_;
+      for (int64_t j = 0; j < count; ++j) out_[j] = function(out_[j]);
+      return;
+    }
+    ForEachRun([&](int64_t channel, int64_t column, int64_t channels) {
+      for (int64_t row = 0; row < rows_; ++row) {
+        const float* sum = sums_ + row * stride_ + column;
+        float* y = out_ + row * out_channels() + channel;
+        for (int64_t c = 0; c < channels; ++c) y[c] = function(sum[c]);
+      }
+    });
+  }
+
+  void Finish() const {
+    const float alpha = in_.activation.alpha;
+    const auto sigmoid = [](float x) { return 1.0F / (1.0F + std::exp(-x)); };
+    switch (in_.activation.kind) {
+      case ActivationKind::kNone:
+        return in_place() ? void() : Write([](float x) { return x; });
+      case ActivationKind::kRelu:  // written so that NaN stays NaN
+        return Write([](float x) { return x < 0.0F ? 0.0F : x; });
+      case ActivationKind::kLeakyRelu:
+        return Write([alpha](float x) { return x < 0.0F ? alpha * x : x; });
+      case ActivationKind::kSigmoid:
+        return Write(sigmoid);
+      case ActivationKind::kSilu:
+        return Write([sigmoid](float x) { return x * sigmoid(x); });
+      case ActivationKind::kGelu:
+        return Write([](float x) { return 0.5F * x * (1.0F + std::erf(x * 0.70710678F)); });
+    }
+  }
+
+  const ConvInputs<float>& in_;
+  const CpuWeight& weight_;
+  const int64_t begin_, rows_, stride_;
+  float* const out_;
+  float* sums_;
+  TilePairs pairs_{};
+};
+
+}  // namespace
+
+template <>
+void SparseConv<Device::kCpu, float>(CpuContext& context, const ConvInputs<float>& in,
+                                     const CpuWeight& weight, float* out) {
+  const cpu::Chunks tiles(in.outputs, TileRows(in.outputs));
+  context.ParallelFor(tiles.count(), [&](int64_t tile) {
+    Tile(in, weight, tiles.begin(tile), tiles.end(tile), out).Run();
+  });
+}
+
+}  // namespace rulebook
