@@ -1,0 +1,169 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""What `voxgate export` does: find the network, load weights, derive the grid, export."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from voxgate_ops.errors import ExportError
+from voxgate_ops.export import ExportReport, Voxelizer, export_onnx
+from voxgate_ops.models import MODELS, ModelSpec
+
+# Under which key trainers keep the weights: OpenPCDet, Lightning and mmdetection3d, plain scripts.
+_WRAPPERS = ("model_state", "state_dict", "model")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The command's options; None means not given."""
+
+    model: str
+    output: Path
+    checkpoint: Path | None = None
+    prefix: str = ""
+    points: bool = False
+    num_features: int | None = None
+    feature_names: Sequence[str] | None = None
+    point_range: Sequence[float] | None = None
+    voxel_size: Sequence[float] | None = None
+    spatial_shape: Sequence[int] | None = None
+    class_names: Sequence[str] | None = None
+    seed: int = 0
+
+
+def run_export(options: ExportOptions, progress: Callable[[str], None]) -> ExportReport:
+    """Export as the options say.
+
+    Raises:
+        ExportError: no such network, a checkpoint that does not fit, options that are missing or
+            contradict each other, or whatever `export_onnx` raises.
+    """
+    spec = MODELS.get(options.model)
+    point_range = options.point_range or (spec.point_range if spec else None)
+    voxel_size = options.voxel_size or (spec.voxel_size if spec else None)
+    names = _feature_names(options, spec)
+    num_features = options.num_features or (len(names) if names else None)
+    if num_features is None:
+        raise ExportError(f"{options.model}: give --num-features or --feature-names")
+    network = _network(options, spec, num_features)
+    if options.checkpoint is not None:
+        _load_checkpoint(network, options.checkpoint, options.prefix)
+    voxelizer = None
+    if options.points:
+        if point_range is None or voxel_size is None:
+            raise ExportError("--points needs --point-range and --voxel-size")
+        voxelizer = Voxelizer(point_range, voxel_size)
+    known = spec is not None and list(names or ()) == list(spec.feature_names)
+    return export_onnx(
+        network,
+        options.output,
+        spatial_shape=_spatial_shape(options, spec, point_range, voxel_size),
+        num_features=num_features,
+        voxelizer=voxelizer,
+        feature_names=names,
+        feature_units=spec.feature_units if spec and known else (),
+        point_range=point_range,
+        voxel_size=voxel_size,
+        class_names=_class_names(options, spec),
+        class_colors=spec.class_colors if spec and options.class_names is None else (),
+        seed=options.seed,
+        progress=progress,
+    )
+
+
+def _feature_names(options: ExportOptions, spec: ModelSpec | None) -> Sequence[str] | None:
+    if options.feature_names is not None:
+        return options.feature_names
+    if spec is None or options.num_features not in (None, len(spec.feature_names)):
+        return None
+    return spec.feature_names
+
+
+def _class_names(options: ExportOptions, spec: ModelSpec | None) -> Sequence[str]:
+    if options.class_names is not None:
+        return options.class_names
+    return spec.class_names if spec else ()
+
+
+def _spatial_shape(
+    options: ExportOptions,
+    spec: ModelSpec | None,
+    point_range: Sequence[float] | None,
+    voxel_size: Sequence[float] | None,
+) -> list[int]:
+    if options.spatial_shape is not None:
+        return list(options.spatial_shape)
+    if point_range is None or voxel_size is None or len(point_range) != 2 * len(voxel_size):
+        raise ExportError("give --spatial-shape, or --point-range and --voxel-size")
+    shape = Voxelizer(point_range, voxel_size).grid_shape()
+    if spec is None:
+        return shape
+    usual = Voxelizer(spec.point_range, spec.voxel_size).grid_shape()
+    if len(shape) != len(usual):
+        raise ExportError(f"{options.model} has {len(usual)} axes, --voxel-size has {len(shape)}")
+    # Some networks want cells beyond the voxels: VoxelBackBone8x one more along z.
+    return [
+        size + extra - grid
+        for size, extra, grid in zip(shape, spec.spatial_shape, usual, strict=True)
+    ]
+
+
+def _network(options: ExportOptions, spec: ModelSpec | None, num_features: int) -> nn.Module:
+    if spec is not None:
+        keywords: dict[str, Any] = {"num_features": num_features, "seed": options.seed}
+        if spec.class_names and options.class_names is not None:
+            keywords["num_classes"] = len(options.class_names)
+        return spec.build(**keywords)
+    module_name, colon, attribute = options.model.partition(":")
+    if not colon:
+        raise ExportError(
+            f"no network is called {options.model!r}; there are {', '.join(MODELS)}, or give "
+            "package.module:factory"
+        )
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ExportError(f"{options.model} cannot be imported: {error}") from error
+    if isinstance(found, nn.Module):
+        return found
+    if not callable(found):
+        raise ExportError(f"{options.model} is {type(found).__name__}, expected a torch module")
+    accepted = inspect.signature(found).parameters
+    offered = {"num_features": num_features, "seed": options.seed}
+    network = found(**{name: value for name, value in offered.items() if name in accepted})
+    if not isinstance(network, nn.Module):
+        raise ExportError(
+            f"{options.model} returned {type(network).__name__}, expected a torch module"
+        )
+    return network
+
+
+def _load_checkpoint(network: nn.Module, path: Path, prefix: str) -> None:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what unpickling raises
+        raise ExportError(f"{path} cannot be read as a checkpoint: {error}") from error
+    for key in _WRAPPERS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict):
+        raise ExportError(f"{path} holds {type(loaded).__name__}, expected a state_dict")
+    state = {
+        name.removeprefix(prefix): value
+        for name, value in loaded.items()
+        if isinstance(name, str) and name.startswith(prefix)
+    }
+    if not state:
+        raise ExportError(f"{path} has no key that starts with {prefix!r}")
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ExportError(f"{path} does not fit the network: {error}") from error
