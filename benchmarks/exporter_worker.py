@@ -26,6 +26,23 @@ class ExporterWorker:
         export_onnx(network, path, spatial_shape=spatial_shape, num_features=num_features)
         return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
 
+    def export_unet(self, path: str, spatial_shape: list[int]) -> None:
+        """Write the seeded sparse U-Net, 16-32-64-128, to `path`."""
+        from voxgate_ops.export import export_onnx
+        from voxgate_ops.models import MODELS
+
+        spec = MODELS["sparse_unet"]
+        export_onnx(
+            spec.build(num_features=4, seed=0),
+            path,
+            spatial_shape=spatial_shape,
+            num_features=4,
+            feature_names=spec.feature_names,
+            feature_units=spec.feature_units,
+            class_names=spec.class_names,
+            class_colors=spec.class_colors,
+        )
+
 
 if __name__ == "__main__":
     serve(ExporterWorker())

@@ -80,7 +80,13 @@ def run(context: Context, result: CaseResult) -> None:
                     (neighbors.shape[1], channels), np.float32
                 )
                 inputs = {"x": features, "neighbors": neighbors}
-                ours.call("prepare_session", name=name, path=str(path), inputs=inputs)
+                ours.call(
+                    "prepare_bound_session",
+                    name=name,
+                    path=str(path),
+                    inputs=inputs,
+                    output_shape=list(features.shape),
+                )
                 turns[name] = partial(ours.call, "run", name=name)
             samples = alternate(turns, runs=context.runs, settle=context.quiet)
         _report(result, threads, samples, rulebooks)
