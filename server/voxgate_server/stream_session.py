@@ -324,12 +324,13 @@ class StreamSession:
         while (message := await self._outbox.get()) is not None:
             try:
                 await self._call.write(message.raw)
+                _finish(message, message.outcome)
             except Exception as error:  # gRPC raises its own, its core's and asyncio's here
                 log.debug("stream cannot be written: %s", error)
-                _finish(message, "cancelled")
                 self._end_with(_CallBroken())
                 raise _CallBroken from error
-            _finish(message, message.outcome)
+            finally:
+                _finish(message, "cancelled")  # counts only where the write was not accepted
             if self._outbox.qsize() <= self._max_unwritten:
                 self._writable.set()
 

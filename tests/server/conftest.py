@@ -1,0 +1,62 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""A real server over loopback sockets, and a client that may send whatever it likes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from voxgate_server.app import App
+from voxgate_server.settings import Settings
+
+from tests.server.driver import Client
+from tests.server.models import points_model, refusing_model, voxel_model
+
+StartServer = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    voxel_model(folder / "voxels" / "1" / "model.onnx")
+    voxel_model(folder / "voxels" / "10" / "model.onnx", scale=3.0)
+    voxel_model(folder / "lenient" / "1" / "model.onnx", allow_nonfinite=True)
+    points_model(folder / "points" / "1" / "model.onnx")
+    refusing_model(folder / "refusing" / "1" / "model.onnx")
+    return folder
+
+
+@pytest.fixture
+async def start_server(model_folder: Path) -> AsyncIterator[StartServer]:
+    """Starts servers with the given settings; after the test each must have counted every frame."""
+    started: list[tuple[App, Client]] = []
+
+    async def start(**settings: object) -> Client:
+        values: dict[str, object] = {
+            "models": model_folder,
+            "host": "127.0.0.1",
+            "port": 0,
+            "metrics_port": 0,
+            "threads": 1,
+            "drain_timeout": 5.0,
+        }
+        app = App(Settings(**(values | settings)))  # type: ignore[arg-type]
+        addresses = await app.start()
+        client = Client(app, addresses)
+        started.append((app, client))
+        return client
+
+    yield start
+    for app, client in started:
+        await client.close()
+        await app.stop()
+        received, finished = client.counted()
+        assert received == finished
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def client(start_server: StartServer) -> Client:
+    return await start_server()
