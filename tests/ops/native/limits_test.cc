@@ -171,20 +171,23 @@ TEST(PointsWithoutAPlaceAreDroppedAndBadGridsAreErrors) {
   CHECK_THROWS(Error, "", run(batch));
 }
 
-TEST(BoxesThatAreNoNumbersAreSurvived) {
+TEST(BoxesThatAreNoNumbersAreErrorsUnlessTheirScoreLeavesThemOut) {
   const auto pool = Pool();
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> boxes = {0, 0, 0, 2, 2, 2, 0,   nan, 0, 0, 2, 2, 2, 0,
                                     0, 0, 0, 0, 0, 0, nan, 50,  0, 0, 2, 2, 2, 1};
-  const std::vector<float> scores = {0.9F, nan, 0.8F, 0.7F};
+  std::vector<float> scores = {0.9F, nan, -1.0F, 0.7F};
   const std::vector<int32_t> frame = {0, 0, 0, 0};
   std::vector<int64_t> kept;
-  rulebook::RotatedNms<kCpu>(*pool, boxes.data(), scores.data(), frame.data(), 4,
-                             rulebook::NmsOptions{}, [&](int64_t rows) {
-                               kept.resize(static_cast<size_t>(rows));
-                               return kept.data();
-                             });
-  CHECK(!kept.empty());
-  CHECK_EQ(kept.front(), 0);
-  for (const int64_t index : kept) CHECK(index != 1);
+  const auto run = [&] {
+    rulebook::RotatedNms<kCpu>(*pool, boxes.data(), scores.data(), frame.data(), 4,
+                               rulebook::NmsOptions{}, [&](int64_t rows) {
+                                 kept.resize(static_cast<size_t>(rows));
+                                 return kept.data();
+                               });
+  };
+  run();
+  CHECK(kept == (std::vector<int64_t>{0, 3}));
+  scores[2] = 0.8F;
+  CHECK_THROWS(Error, "row 2 has yaw", run());
 }

@@ -9,7 +9,7 @@ namespace rulebook {
 
 enum class ErrorCode {
   kInvalidArgument,    // a shape, attribute or value the operator cannot accept
-  kResourceExhausted,  // a legal request whose result would pass a limit of limits.h
+  kResourceExhausted,  // a legal request whose result would pass a limit of shape.h
 };
 
 // Every error this library throws. The message names the value and the limit it broke.

@@ -22,7 +22,8 @@ struct InterpolateOptions {
 };
 
 // out [P, channels]: features of canonical `coords` sampled at points [P, num_fields >= axes].
-// Absent corners drop out; a point with none present (or a non-finite position) gives 0.
+// Absent corners drop out; a point with none present (or a non-finite position) gives 0. Throws for
+// a batch index outside [0, kMaxBatchSize).
 template <Device D, typename T>
 void SparseInterpolate(Context<D>& context, CoordsView coords, const T* features, int64_t channels,
                        const float* points, int64_t num_points, int64_t num_fields,

@@ -17,7 +17,9 @@ struct NmsOptions {
 // boxes float32 [R, 7] (x, y, z, dx, dy, dz, yaw in radians), scores [R], frame [R]. A box takes
 // part iff its score >= score_threshold (NaN never does); it is suppressed when its
 // bird's-eye-view IoU with a kept box of its frame is > iou_threshold. kept: indices into boxes,
-// by (frame ascending, score descending, index ascending). `allocate(Q)` is called once.
+// by (frame ascending, score descending, index ascending). A box without area overlaps nothing.
+// Throws for a NaN threshold and for a box that takes part with a value that is not finite.
+// `allocate(Q)` is called once.
 template <Device D>
 void RotatedNms(Context<D>& context, const float* boxes, const float* scores, const int32_t* frame,
                 int64_t rows, const NmsOptions& options, FunctionRef<int64_t*(int64_t)> allocate);
