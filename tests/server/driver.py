@@ -107,14 +107,17 @@ class Stream:
         return response.error
 
     async def finish(self) -> list[pb.StreamResponse]:
-        """Half-close and read to the end."""
+        """Half-close and read to the end, whatever status that is."""
         await self.call.done_writing()
         return await self.rest()
 
     async def rest(self) -> list[pb.StreamResponse]:
         responses = []
         while True:
-            response = await asyncio.wait_for(self.call.read(), TIMEOUT)
+            try:
+                response = await asyncio.wait_for(self.call.read(), TIMEOUT)
+            except grpc.aio.AioRpcError:
+                return responses
             if not isinstance(response, pb.StreamResponse):
                 return responses
             responses.append(response)
