@@ -79,7 +79,9 @@ class Operator final : public Ort::CustomOpBase<Operator<Kernel>, Node<Kernel>, 
       if (runtime_minor < 24 && HasOptionalInput()) return;
       OrtCustomOp::InferOutputShapeFn = [](const OrtCustomOp*,
                                            OrtShapeInferContext* context) noexcept {
-        return InferShapes(context, Kernel::kName, Kernel::kOutputs, &Kernel::InferShapes);
+        return InferShapes(context, Kernel::kName,
+                           Ports{Kernel::kInputs, std::size(Kernel::kInputs), Kernel::kOutputs},
+                           &Kernel::InferShapes);
       };
     }
   }
