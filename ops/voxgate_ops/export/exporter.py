@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,13 +14,14 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
+import onnxruntime as ort
 import torch
 from onnx_ir.passes import common
 from torch import nn
 
 import voxgate_ops
 from voxgate_ops import schemas
-from voxgate_ops.errors import ExportError
+from voxgate_ops.errors import ExportError, ModelError
 from voxgate_ops.export import fusion, tracing, translation, verification
 from voxgate_ops.export.tracing import OutputPlan, OutputSpec, Voxelizer
 from voxgate_ops.metadata import ModelMetadata, write_metadata
@@ -147,7 +149,7 @@ def export_onnx(
         onnx.save(proto, draft)
         del proto
         step(STEPS[4])
-        session = open_session(draft)
+        session = _open(draft)
         expected = verification.eager_outputs(eager, checked, spatial_shape, voxelizer)
         differences = verification.compare(session, checked, expected, plan, voxelizer)
         refusal = verification.accepts_no_rows(session, checked, voxelizer)
@@ -223,8 +225,7 @@ def _metadata(
 def _translate(program: torch.export.ExportedProgram) -> ir.Model:
     schemas.register_schemas()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -332,6 +333,27 @@ def _checked_proto(model: ir.Model, metadata: ModelMetadata) -> onnx.ModelProto:
     except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the exported model is not valid ONNX: {error}") from error
     return proto
+
+
+def _open(draft: Path) -> ort.InferenceSession:
+    try:
+        return open_session(draft)
+    except ModelError as error:
+        raise ExportError(f"the exported model does not load: {error}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch.onnx from warning about operators of packages that are not installed."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

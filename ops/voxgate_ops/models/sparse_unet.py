@@ -48,7 +48,9 @@ class SparseUNet(nn.Module):
             self.downs.append(conv_norm_relu(down, coarse))
             self.ups.append(conv_norm_relu(up, fine))
             self.decoders.append(conv_norm_relu(merge, fine))
-        self.head = nn.Linear(channels[0], num_classes)
+        # Not nn.Linear: a SparseConv row depends on nothing but its own pairs, so a frame gets
+        # the same bytes alone and in a batch.
+        self.head = spconv.SubMConv3d(channels[0], num_classes, 1, indice_key="head")
 
     def forward(self, x: spconv.SparseConvTensor) -> dict[str, Tensor]:
         """`label` int32 [N], the most probable class, and `score` float32 [N], its probability."""
@@ -61,7 +63,7 @@ class SparseUNet(nn.Module):
             x = self.ups[level](x)
             merged = torch.cat([x.features, skips[level].features], dim=1)
             x = self.decoders[level](x.replace_feature(merged))
-        logits = self.head(x.features)
+        logits = self.head(x).features
         return {
             "label": logits.argmax(dim=1).to(torch.int32),
             "score": torch.softmax(logits, dim=1).amax(dim=1),
