@@ -15,9 +15,9 @@ from google.protobuf.message import DecodeError
 
 import voxgate_ops
 from voxgate_ops.errors import LibraryMissingError, ModelError
+from voxgate_ops.schemas import DOMAIN, VERSION
 
 LIBRARY_VARIABLE = "VOXGATE_OPERATORS_LIBRARY"
-DOMAIN = "voxgate"
 _LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 LIBRARY_NAME = f"libvoxgate_onnxruntime{_LIBRARY_SUFFIX}"
 _ORT_LOG_ERROR = 3
@@ -73,6 +73,7 @@ def open_session(
         raise ValueError(f"threads is {threads}, expected at least 1 or None")
     options = _session_options(threads)
     model = _load(path)
+    _check_version(model, path)
     _check_external_data(model, path)
     if device.startswith("cuda"):
         raise ModelError(_no_cuda(model, path, device))
@@ -120,6 +121,16 @@ def _load(path: Path) -> onnx.ModelProto:
         size = path.stat().st_size
         raise ModelError(f"{path} ({size} bytes) is not an ONNX model: it has no outputs")
     return model
+
+
+def _check_version(model: onnx.ModelProto, path: Path) -> None:
+    # ONNX Runtime does not look at the version of a custom domain.
+    for opset in model.opset_import:
+        if opset.domain == DOMAIN and opset.version != VERSION:
+            raise ModelError(
+                f"{path} uses version {opset.version} of the operators {DOMAIN!r}, "
+                f"this Voxgate has version {VERSION}"
+            )
 
 
 def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
