@@ -7,7 +7,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CMAKE := $(BIN)/cmake
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
-SANITIZE ?= address
 # Two builds of one folder at once would spoil each other.
 LOCK := $(shell mkdir -p build; command -v flock >/dev/null 2>&1 && echo flock build/.lock)
 EDITABLE := build/editable
@@ -68,10 +67,10 @@ test-python: build ## Run the Python tests (ARGS='-k name' selects)
 
 .PHONY: test-native
 test-native: build ## Run the native tests, SANITIZE=thread|address under a sanitizer
-ifeq ($(origin SANITIZE),command line)
+ifdef SANITIZE
 	$(call sanitized,$(SANITIZE))
 else
-	$(LOCK) $(CMAKE) --build $(EDITABLE) --target native_tests --parallel $(JOBS)
+	@$(LOCK) $(CMAKE) --build $(EDITABLE) --target native_tests --parallel $(JOBS)
 	$(BIN)/ctest --test-dir $(EDITABLE) --output-on-failure
 endif
 
@@ -81,7 +80,7 @@ test-sanitize: build ## Run the native tests under ThreadSanitizer and under ASa
 	$(call sanitized,address)
 
 define sanitized
-	@$(LOCK) sh -ec '$(CMAKE) -S . -B build/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN))/ninja" \
+	@$(LOCK) sh -ec '$(CMAKE) -S . -B build/$(1) -G Ninja --no-warn-unused-cli -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN))/ninja" \
 	  -DCMAKE_BUILD_TYPE=Release -DVOXGATE_SANITIZE=$(1) -DVOXGATE_BUILD_TESTS=ON \
 	  -DVOXGATE_BUILD_OPERATORS=$(if $(filter thread,$(1)),OFF,ON) \
 	  -DPython_EXECUTABLE="$(abspath $(BIN))/python" >/dev/null; \

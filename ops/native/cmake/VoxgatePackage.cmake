@@ -6,19 +6,15 @@
 include(CMakePackageConfigHelpers)
 
 set(_destination ${CMAKE_INSTALL_LIBDIR}/cmake/voxgate)
-foreach(library rulebook voxgate_onnxruntime)
-  if(TARGET ${library})
-    install(
-      TARGETS ${library}
-      EXPORT voxgate_targets
-      ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development
-      LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
-    set(_any ON)
-  endif()
-endforeach()
-if(NOT _any)
-  return()
+set(_libraries rulebook)
+if(VOXGATE_BUILD_OPERATORS)
+  list(APPEND _libraries voxgate_onnxruntime)
 endif()
+install(
+  TARGETS ${_libraries}
+  EXPORT voxgate_targets
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
 install(
   DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/ops/native/rulebook/include/rulebook
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}

@@ -5,9 +5,6 @@
 # import each other as voxgate_protos.*.
 
 file(GLOB protos CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/protos/*.proto)
-if(NOT protos)
-  return()
-endif()
 get_filename_component(_bin ${Python_EXECUTABLE} DIRECTORY)
 find_program(PROTOC_GEN_MYPY protoc-gen-mypy REQUIRED HINTS ${_bin})
 get_filename_component(_plugins ${PROTOC_GEN_MYPY} DIRECTORY)
