@@ -122,8 +122,9 @@ void SparseUnion<Device::kCpu, float>(CpuContext& context, CoordsView coords_a,
   if (total > kMaxSites)
     ThrowTooLarge("SparseUnion: ", total, " sites are over the limit ", kMaxSites);
 
-  const UnionSites<float> sites = allocate(total);
   const int64_t channels = mode == UnionMode::kSum ? channels_a : channels_a + channels_b;
+  CheckedProduct(total, channels, kMaxDenseElements, "SparseUnion: sites x channels");
+  const UnionSites<float> sites = allocate(total);
   const int64_t columns = coords_a.columns();
   context.ParallelFor(blocks, [&](int64_t block) {
     const Cut& from = cuts[static_cast<size_t>(block)];
