@@ -13,6 +13,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+
 from voxgate_ops.session import operators_library
 
 Array = NDArray[Any]
@@ -30,6 +31,8 @@ class OnnxOperators:
         constants: Mapping[str, Array] | None = None,
     ) -> onnx.ModelProto:
         """A model whose inputs take arrays of the given ones' type and rank, of any size."""
+        for node in nodes if len(nodes) > 1 else []:
+            node.name = node.output[0]  # ONNX Runtime wants them distinct
         infos = [
             value
             if isinstance(value, onnx.ValueInfoProto)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+
 from voxgate_ops import reference
 
 Array = NDArray[Any]
@@ -295,7 +296,10 @@ def test_reduce_rows(operators, sites, count, axes, mode):
 def grid(axes: int) -> dict[str, list[float]]:
     """A metric grid of 8 × 10 × … voxels in x, y, … around the origin."""
     low = [-2.0, -2.5, -1.0, 0.0][:axes]
-    return {"point_range": [*low, *(x + 4.0 for x in low)], "voxel_size": [0.5, 0.4, 0.25, 1.0][:axes]}
+    return {
+        "point_range": [*low, *(x + 4.0 for x in low)],
+        "voxel_size": [0.5, 0.4, 0.25, 1.0][:axes],
+    }
 
 
 def cloud(sites: Any, count: int, axes: int) -> tuple[Array, Array]:

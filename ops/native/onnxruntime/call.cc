@@ -63,8 +63,7 @@ int64_t KernelCall::BatchSize(size_t index) const {
   return *tensor.data;
 }
 
-void* KernelCall::OutputData(size_t index, const int64_t* dims, size_t rank, int64_t limit,
-                             size_t width) {
+void* KernelCall::OutputData(size_t index, const int64_t* dims, size_t rank, int64_t limit) {
   const char* name = outputs_[index].name;
   int64_t elements = 1;
   for (size_t axis = 0; axis < rank; ++axis) {
@@ -80,10 +79,8 @@ void* KernelCall::OutputData(size_t index, const int64_t* dims, size_t rank, int
     if (reason.find("allocate") != std::string::npos) ThrowTooLarge("no memory for ", reason);
     throw Ort::Exception(std::move(reason), status.GetErrorCode());
   }
-  if (value != nullptr) return Ort::UnownedValue(value).GetTensorMutableRawData();
-  // No one in the graph reads this output, so ONNX Runtime does not allocate it; the library
-  // writes it all the same.
-  return Scratch(static_cast<size_t>(elements) * width);
+  if (value == nullptr) ThrowInvalid("output ", name, " is missing");
+  return Ort::UnownedValue(value).GetTensorMutableRawData();
 }
 
 }  // namespace voxgate

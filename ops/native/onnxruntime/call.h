@@ -55,21 +55,17 @@ class KernelCall {
   template <typename T>
   T* Output(size_t index, std::initializer_list<int64_t> dims,
             int64_t limit = rulebook::kMaxDenseElements) {
-    return static_cast<T*>(OutputData(index, dims.begin(), dims.size(), limit, sizeof(T)));
+    return static_cast<T*>(OutputData(index, dims.begin(), dims.size(), limit));
   }
   template <typename T>
   T* Output(size_t index, const std::vector<int64_t>& dims) {
     return static_cast<T*>(
-        OutputData(index, dims.data(), dims.size(), rulebook::kMaxDenseElements, sizeof(T)));
+        OutputData(index, dims.data(), dims.size(), rulebook::kMaxDenseElements));
   }
-
- protected:
-  ~KernelCall() = default;
-  virtual void* Scratch(size_t bytes) = 0;
 
  private:
   const OrtValue* InputValue(size_t index) const;  // null: absent and optional
-  void* OutputData(size_t index, const int64_t* dims, size_t rank, int64_t limit, size_t width);
+  void* OutputData(size_t index, const int64_t* dims, size_t rank, int64_t limit);
 
   OrtKernelContext* context_;
   const Port* inputs_;
@@ -83,9 +79,6 @@ class Call final : public KernelCall {
       : KernelCall(context, inputs, outputs), compute_(context) {}
 
   ComputeContext<D>& context() { return compute_; }
-
- protected:
-  void* Scratch(size_t bytes) override { return compute_.Scratch(bytes); }
 
  private:
   ComputeContext<D> compute_;

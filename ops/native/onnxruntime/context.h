@@ -8,8 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
-#include <vector>
 
 #include "rulebook/context.h"
 
@@ -27,12 +25,6 @@ template <>
 class ComputeContext<rulebook::Device::kCpu> final : public rulebook::CpuContext {
  public:
   explicit ComputeContext(const OrtKernelContext* kernel) : kernel_(kernel) {}
-
-  // Memory that lives as long as this context.
-  void* Scratch(size_t bytes) {
-    scratch_.push_back(std::make_unique<std::byte[]>(bytes));
-    return scratch_.back().get();
-  }
 
   void Copy(void* destination, const void* source, size_t bytes) const {
     if (bytes > 0) std::memcpy(destination, source, bytes);
@@ -53,7 +45,6 @@ class ComputeContext<rulebook::Device::kCpu> final : public rulebook::CpuContext
 
  private:
   const OrtKernelContext* kernel_;
-  std::vector<std::unique_ptr<std::byte[]>> scratch_;
 };
 
 template <>

@@ -28,12 +28,13 @@ class SparseToDenseKernel {
     const int64_t batch_size = call.BatchSize(2);
     const int64_t channels = features.shape[1];
     ExpectSize(features, 0, "rows", coords.shape[0], coords);
+    const rulebook::CoordsView sites = AsCoords(coords, shape_.axes);
     rulebook::DenseElements(batch_size, channels, shape_);  // throws when it would be too many
     std::vector<int64_t> dims = {batch_size, channels};
     for (int axis = 0; axis < shape_.axes; ++axis) dims.push_back(shape_[axis]);
     T* dense = call.template Output<T>(0, dims);
-    rulebook::SparseToDense<D, T>(call.context(), AsCoords(coords, shape_.axes), features.data,
-                                  channels, batch_size, shape_, dense);
+    rulebook::SparseToDense<D, T>(call.context(), sites, features.data, channels, batch_size,
+                                  shape_, dense);
   }
 
   static void InferShapes(ShapeInference& shapes) {
@@ -108,13 +109,14 @@ class SparseUnionKernel {
     ExpectSize(features_a, 0, "rows", coords_a.shape[0], coords_a);
     ExpectSize(features_b, 0, "rows", coords_b.shape[0], coords_b);
     ExpectSize(coords_b, 1, "columns", coords_a.shape[1], coords_a);
+    const rulebook::CoordsView sites_a = AsCoords(coords_a);
+    const rulebook::CoordsView sites_b = AsCoords(coords_b);
     const int64_t channels_a = features_a.shape[1];
     const int64_t channels_b = features_b.shape[1];
     if (mode_ == UnionMode::kSum) ExpectSize(features_b, 1, "channels", channels_a, features_a);
     const int64_t channels = mode_ == UnionMode::kSum ? channels_a : channels_a + channels_b;
-    rulebook::SparseUnion<D, T>(call.context(), AsCoords(coords_a), features_a.data, channels_a,
-                                AsCoords(coords_b), features_b.data, channels_b, mode_,
-                                [&](int64_t sites) {
+    rulebook::SparseUnion<D, T>(call.context(), sites_a, features_a.data, channels_a, sites_b,
+                                features_b.data, channels_b, mode_, [&](int64_t sites) {
                                   return rulebook::UnionSites<T>{
                                       call.template Output<int32_t>(0, {sites, coords_a.shape[1]}),
                                       call.template Output<T>(1, {sites, channels})};

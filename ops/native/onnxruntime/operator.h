@@ -79,7 +79,7 @@ class Operator final : public Ort::CustomOpBase<Operator<Kernel>, Node<Kernel>, 
       if (runtime_minor < 24 && HasOptionalInput()) return;
       OrtCustomOp::InferOutputShapeFn = [](const OrtCustomOp*,
                                            OrtShapeInferContext* context) noexcept {
-        return InferShapes(context, Kernel::kName,
+        return InferShapes(context,
                            Ports{Kernel::kInputs, std::size(Kernel::kInputs), Kernel::kOutputs},
                            &Kernel::InferShapes);
       };

@@ -108,10 +108,11 @@ class SparseInterpolateKernel {
     const int axes = options_.grid.axes();
     ExpectSize(features, 0, "rows", coords.shape[0], coords);
     CheckPoints(points, point_batch, axes);
+    const rulebook::CoordsView sites = AsCoords(coords, axes);
     T* out = call.template Output<T>(0, {points.shape[0], features.shape[1]});
-    rulebook::SparseInterpolate<D, T>(call.context(), AsCoords(coords, axes), features.data,
-                                      features.shape[1], points.data, points.shape[0],
-                                      points.shape[1], point_batch.data, options_, out);
+    rulebook::SparseInterpolate<D, T>(call.context(), sites, features.data, features.shape[1],
+                                      points.data, points.shape[0], points.shape[1],
+                                      point_batch.data, options_, out);
   }
 
   static void InferShapes(ShapeInference& shapes) {

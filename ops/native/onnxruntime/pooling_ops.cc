@@ -58,9 +58,10 @@ class SparseGlobalPoolKernel {
     const Tensor<int32_t> coords = call.template Input<int32_t>(1);
     const int64_t batch_size = call.BatchSize(2);
     ExpectSize(features, 0, "rows", coords.shape[0], coords);
+    const rulebook::CoordsView sites = AsCoords(coords);
     T* out = call.template Output<T>(0, {batch_size, features.shape[1]});
-    rulebook::SparseGlobalPool<D, T>(call.context(), features.data, features.shape[1],
-                                     AsCoords(coords), batch_size, mode_, out);
+    rulebook::SparseGlobalPool<D, T>(call.context(), features.data, features.shape[1], sites,
+                                     batch_size, mode_, out);
   }
 
   static void InferShapes(ShapeInference& shapes) {

@@ -30,8 +30,9 @@ class FindSitesKernel {
     const Tensor<int32_t> coords = call.template Input<int32_t>(0);
     const Tensor<int32_t> query = call.template Input<int32_t>(1);
     ExpectSize(query, 1, "columns", coords.shape[1], coords);
+    const rulebook::CoordsView sites = AsCoords(coords);
     auto* row = call.template Output<int32_t>(0, {query.shape[0]});
-    rulebook::FindSites<D>(call.context(), AsCoords(coords), AsCoords(query), row);
+    rulebook::FindSites<D>(call.context(), sites, AsCoords(query), row);
   }
 
   static void InferShapes(ShapeInference& shapes) { shapes.Set(0, {shapes.InputDim(1, 0)}); }

@@ -3,8 +3,6 @@
 
 #include <atomic>
 
-#include "status.h"
-
 namespace voxgate {
 
 ShapeInference::Dim ShapeInference::InputDim(size_t input, size_t axis) {
@@ -65,7 +63,8 @@ std::vector<float> ShapeInference::Floats(const char* name) const {
 
 std::string ShapeInference::String(const char* name) const {
   std::string text = Attribute<std::string>(name, ORT_OP_ATTR_STRING);
-  if (!text.empty()) text.pop_back();  // the terminating zero
+  // Some releases of ONNX Runtime count the terminating zero, some do not.
+  if (!text.empty() && text.back() == '\0') text.pop_back();
   return text;
 }
 
@@ -88,15 +87,14 @@ void ShapeInference::Set(size_t output, const std::vector<Dim>& dims) {
   Ort::ThrowOnError(api.ShapeInferContext_SetOutputTypeShape(raw_, output, info));
 }
 
-OrtStatusPtr InferShapes(OrtShapeInferContext* context, const char* operator_name,
-                         const Ports& ports, void (*infer)(ShapeInference&)) noexcept {
+OrtStatusPtr InferShapes(OrtShapeInferContext* context, const Ports& ports,
+                         void (*infer)(ShapeInference&)) noexcept {
   try {
     ShapeInference inference(context, ports);
     infer(inference);
-    return nullptr;
-  } catch (...) {
-    return StatusOfCurrentException(operator_name);
+  } catch (...) {  // NOLINT(bugprone-empty-catch): see the declaration
   }
+  return nullptr;
 }
 
 }  // namespace voxgate

@@ -55,7 +55,7 @@ class ShapeInference {
 
 // Runs `infer`. Where that fails the shapes stay unknown and the status is still OK: the kernel's
 // constructor refuses the same attributes, and ONNX Runtime leaks the status of a failed inference.
-OrtStatusPtr InferShapes(OrtShapeInferContext* context, const char* operator_name,
-                         const Ports& ports, void (*infer)(ShapeInference&)) noexcept;
+OrtStatusPtr InferShapes(OrtShapeInferContext* context, const Ports& ports,
+                         void (*infer)(ShapeInference&)) noexcept;
 
 }  // namespace voxgate
