@@ -27,6 +27,9 @@ struct AxisRelation {
 
   int64_t reach() const { return dilation * (kernel - 1); }
 
+  // Whether every output between FirstOutput(i) and LastOutput(i) is fed by i.
+  bool FeedsRuns() const { return dilation == 1; }
+
   // Bounds on the outputs that input i can feed (not clipped to the grid).
   int64_t FirstOutput(int64_t i) const {
     return transposed ? i * stride - padding : DivideByStride(i + padding - reach() + stride - 1);

@@ -104,7 +104,8 @@ void SubmanifoldRulebook<Device::kCpu>(CpuContext& context, CoordsView coords,
   Descent descent(context, sites, geometry, shape);
   descent.StartAt(sites[0]);
   while (!descent.AtLastAxis()) descent.Advance(descent.in_level());
-  FillMirrored(context, sites.back(), descent.relation(), descent.prefixes(), neighbors);
+  FillNeighbors(context, sites.back(), sites.back(), descent.relation(), descent.prefixes(),
+                neighbors);
 }
 
 template <>

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "chunks.h"
+#include "line_kernels.h"
 
 namespace rulebook::cpu {
 namespace {
@@ -56,32 +57,49 @@ class OutputUnion {
   }
 
   void MarkWindow(int64_t window) {
+    const int64_t end = std::min(window + kWindow, relation_.out_size);
+    const bool runs = relation_.FeedsRuns() && relation_.kernel <= 64;
     for (const auto& list : lists_) {
       for (const int32_t* i = list.head; i != list.last; ++i) {
-        if (relation_.FirstOutput(*i) >= window + kWindow) break;
-        relation_.ForEachOutput(*i, window, window + kWindow, [&](int64_t o) {
-          const int64_t bit = o - window;
-          bits_[bit / 64] |= uint64_t{1} << (bit % 64);
-          used_words_ = std::max(used_words_, bit / 64 + 1);
-        });
+        const int64_t first = relation_.FirstOutput(*i);
+        const int64_t last = relation_.LastOutput(*i);
+        if (first >= end) break;
+        if (runs && first >= window && last < end) {
+          if (last >= first) MarkRun(first - window, last - first + 1);
+        } else {
+          relation_.ForEachOutput(*i, window, end, [&](int64_t o) { MarkRun(o - window, 1); });
+        }
       }
     }
   }
 
+  // Sets `count` bits, 1 to 64 of them, from `bit` on.
+  void MarkRun(int64_t bit, int64_t count) {
+    const uint64_t run = ~uint64_t{0} >> (64 - count);
+    const int64_t word = bit / 64;
+    const int64_t shift = bit % 64;
+    bits_[word] |= run << shift;
+    bits_[word + 1] |= run >> 1 >> (63 - shift);
+    first_word_ = std::min(first_word_, word);
+    last_word_ = std::max(last_word_, word + 1);
+  }
+
   void TakeMarked(int64_t window, std::vector<int32_t>& outputs) {
-    for (int64_t word = 0; word < used_words_; ++word) {
+    for (int64_t word = first_word_; word <= last_word_; ++word) {
       for (uint64_t bits = bits_[word]; bits != 0; bits &= bits - 1) {
         outputs.push_back(static_cast<int32_t>(window + word * 64 + __builtin_ctzll(bits)));
       }
       bits_[word] = 0;
     }
-    used_words_ = 0;
+    first_word_ = kWords;
+    last_word_ = -1;
   }
 
   const AxisRelation relation_;
   std::vector<List> lists_;
-  uint64_t bits_[kWords] = {};
-  int64_t used_words_ = 0;
+  uint64_t bits_[kWords + 1] = {};  // a run may reach one word further
+  int64_t first_word_ = kWords;
+  int64_t last_word_ = -1;
 };
 
 // --- who feeds whom ------------------------------------------------------------------------------
@@ -114,68 +132,12 @@ inline void PairChildren(const AxisRelation& relation, Children in, Children out
       const int64_t distance = in.coord[i] * in_scale - low;
       if (distance > reach) break;
       const int64_t offset = kTransposed ? reach - distance : distance;
-      if (relation.dilation == 1) {
-        pair(offset, i, o);
-      } else if (offset % relation.dilation == 0) {
-        pair(offset / relation.dilation, i, o);
-      }
+      if (offset % relation.dilation == 0) pair(offset / relation.dilation, i, o);
     }
   }
 }
 
-// Where the cells of one line of outputs go: cells[(offset + k) * rows + o]. A submanifold rulebook
-// gets the same pair seen from the other side too, in the mirrored offset.
-struct LineCells {
-  int32_t* cells;  // [K, rows]
-  int64_t rows;
-  int64_t offset;  // of the line's first kernel index
-  int64_t volume;  // K
-};
-
-// The case that matters for speed, a regular convolution without dilation: the inputs of one output
-// are a run of `kernel` consecutive coordinates. Which of them are present is a coin toss, so no
-// branch depends on it: every cell is written, and where there is no pair to mirror the store goes
-// to the center offset, whose cell for o is o anyway. kKernel = 0 takes the size from kernel_used.
-template <int kKernel, bool kMirror>
-void FillLine(const AxisRelation& relation, Children in, Children out, int64_t kernel_used,
-              LineCells line) {
-  const int64_t kernel = kKernel > 0 ? kKernel : kernel_used;
-  const int64_t rows = line.rows;
-  const int64_t last = in.end - 1;
-  int32_t* cells = line.cells + line.offset * rows;
-  int32_t* center = line.cells + line.volume / 2 * rows;
-  const int64_t mirror = (line.volume - 1 - line.offset - line.volume / 2) * rows;
-  int64_t first = in.begin;
-  for (int64_t o = out.begin; o < out.end; ++o) {
-    const int64_t low = out.coord[o] * relation.stride - relation.padding;
-    while (first < last && in.coord[first] < low) ++first;
-    // Rows before `next` lie below low + k, so clamping to the last row can never match by mistake.
-    int64_t next = first + static_cast<int64_t>(in.coord[first] < low);
-    for (int64_t k = 0; k < kernel; ++k) {
-      const int64_t i = std::min(next, last);
-      const auto present = static_cast<int64_t>(in.coord[i] == low + k);
-      cells[k * rows + o] = static_cast<int32_t>(i | (present - 1));
-      if constexpr (kMirror) {
-        center[o + ((mirror - k * rows + i - o) & -present)] = static_cast<int32_t>(o);
-      }
-      next += present;
-    }
-  }
-}
-
-template <bool kMirror>
-void FillLineAnyKernel(const AxisRelation& relation, Children in, Children out, int64_t kernel_used,
-                       LineCells line) {
-  switch (kernel_used) {
-    case 1:
-      return FillLine<1, kMirror>(relation, in, out, kernel_used, line);
-    case 3:
-      return FillLine<3, kMirror>(relation, in, out, kernel_used, line);
-    default:
-      return FillLine<0, kMirror>(relation, in, out, kernel_used, line);
-  }
-}
-
+// Any geometry, one pair at a time.
 void FillParent(const TrieLevel& in, const TrieLevel& out, const AxisRelation& relation,
                 const PrefixRulebook& parents, int64_t parent, int32_t* neighbors) {
   const int64_t outputs = out.nodes();
@@ -184,48 +146,23 @@ void FillParent(const TrieLevel& in, const TrieLevel& out, const AxisRelation& r
     const int32_t in_parent = parents.at(prefix, parent);
     if (in_parent < 0) continue;
     const Children in_children = ChildrenOf(in, in_parent);
-    if (in_children.begin == in_children.end) continue;
     int32_t* cells = neighbors + prefix * relation.kernel * outputs;
     const auto pair = [=](int64_t k, int64_t i, int64_t o) {
       cells[k * outputs + o] = static_cast<int32_t>(i);
     };
     if (relation.transposed) {
       PairChildren<true>(relation, in_children, out_children, pair);
-    } else if (relation.dilation > 1) {
-      PairChildren<false>(relation, in_children, out_children, pair);
     } else {
-      FillLineAnyKernel<false>(relation, in_children, out_children, relation.kernel,
-                               {neighbors, outputs, prefix * relation.kernel, 0});
+      PairChildren<false>(relation, in_children, out_children, pair);
     }
   }
 }
 
-// One parent of a submanifold level: the offsets before the center, and their mirror images.
-void FillMirroredParent(const TrieLevel& sites, const AxisRelation& relation,
-                        const PrefixRulebook& parents, int64_t parent, int32_t* neighbors) {
-  const int64_t rows = sites.nodes();
-  const int64_t last_offset = parents.volume * relation.kernel - 1;
-  const Children children = ChildrenOf(sites, parent);
-  for (int64_t prefix = 0; prefix <= parents.volume / 2; ++prefix) {
-    const int32_t in_parent = parents.at(prefix, parent);
-    if (in_parent < 0) continue;
-    const Children in_children = ChildrenOf(sites, in_parent);
-    if (in_children.begin == in_children.end) continue;
-    const int64_t offset = prefix * relation.kernel;
-    const int64_t kernel_used = prefix < parents.volume / 2 ? relation.kernel : relation.kernel / 2;
-    int32_t* cells = neighbors + offset * rows;
-    int32_t* mirror = neighbors + (last_offset - offset) * rows;
-    if (relation.dilation == 1) {
-      FillLineAnyKernel<true>(relation, in_children, children, kernel_used,
-                              {neighbors, rows, offset, parents.volume * relation.kernel});
-      continue;
-    }
-    PairChildren<false>(relation, in_children, children, [=](int64_t k, int64_t i, int64_t o) {
-      if (k >= kernel_used) return;
-      cells[k * rows + o] = static_cast<int32_t>(i);
-      mirror[-k * rows + i] = static_cast<int32_t>(o);
-    });
-  }
+// Whether FillTask can express it: see line_kernels.h.
+bool FillsByLines(const AxisRelation& relation) {
+  constexpr int64_t kLimit = std::numeric_limits<int32_t>::max();
+  return !relation.transposed && relation.dilation == 1 &&
+         relation.out_size * relation.stride + relation.kernel < kLimit;
 }
 
 // Splits the parents of `level` so that every task has about the same number of children.
@@ -299,6 +236,22 @@ void FillNeighbors(CpuContext& context, const TrieLevel& in, const TrieLevel& ou
                    const AxisRelation& relation, const PrefixRulebook& parents,
                    int32_t* neighbors) {
   const int64_t outputs = out.nodes();
+  if (FillsByLines(relation)) {
+    const LineKernels& kernels = LineKernelsOf(CurrentIsa());
+    const FillTask task = {{in.coord.data(), in.begin.data()},
+                           {out.coord.data(), out.begin.data()},
+                           parents.neighbors,
+                           parents.volume,
+                           parents.outputs,
+                           static_cast<int32_t>(relation.kernel),
+                           static_cast<int32_t>(relation.stride),
+                           static_cast<int32_t>(relation.padding),
+                           neighbors,
+                           outputs};
+    ForEachParentChunk(context, out,
+                       [&](int64_t first, int64_t last) { kernels.fill(task, first, last); });
+    return;
+  }
   const int64_t volume = parents.volume * relation.kernel;
   ForEachParentChunk(context, out, [&](int64_t first, int64_t last) {
     const int64_t begin = out.begin[static_cast<size_t>(first)];
@@ -308,27 +261,6 @@ void FillNeighbors(CpuContext& context, const TrieLevel& in, const TrieLevel& ou
     }
     for (int64_t parent = first; parent < last; ++parent) {
       FillParent(in, out, relation, parents, parent, neighbors);
-    }
-  });
-}
-
-void FillMirrored(CpuContext& context, const TrieLevel& sites, const AxisRelation& relation,
-                  const PrefixRulebook& parents, int32_t* neighbors) {
-  const int64_t rows = sites.nodes();
-  const int64_t volume = parents.volume * relation.kernel;
-  const Chunks fill(volume * rows, 1 << 18);
-  context.ParallelFor(fill.count(), [&](int64_t task) {
-    std::fill(neighbors + fill.begin(task), neighbors + fill.end(task), -1);
-  });
-  ForEachParentChunk(context, sites, [&](int64_t first, int64_t last) {
-    for (int64_t parent = first; parent < last; ++parent) {
-      FillMirroredParent(sites, relation, parents, parent, neighbors);
-    }
-    // The center: every site feeds itself.
-    int32_t* center = neighbors + volume / 2 * rows;
-    for (int32_t o = sites.begin[static_cast<size_t>(first)];
-         o < sites.begin[static_cast<size_t>(last)]; ++o) {
-      center[o] = o;
     }
   });
 }

@@ -30,9 +30,4 @@ TrieLevel GenerateLevel(CpuContext& context, const TrieLevel& in, const AxisRela
 void FillNeighbors(CpuContext& context, const TrieLevel& in, const TrieLevel& out,
                    const AxisRelation& relation, const PrefixRulebook& parents, int32_t* neighbors);
 
-// The same for a submanifold rulebook (in = out): finds the first half of the offsets and mirrors
-// it, since i feeds o through k exactly when o feeds i through K - 1 - k.
-void FillMirrored(CpuContext& context, const TrieLevel& sites, const AxisRelation& relation,
-                  const PrefixRulebook& parents, int32_t* neighbors);
-
 }  // namespace rulebook::cpu
