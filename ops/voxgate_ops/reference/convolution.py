@@ -65,8 +65,9 @@ def _grouped_matmul(x: Tensor, weight: Tensor, groups: int) -> Tensor:
     """x `[P, Ci]`, weight `[Ci/g, Co]`, whose columns belong to the groups in order: `[P, Co]`."""
     if groups == 1:
         return x @ weight
-    x = x.reshape(x.shape[0], groups, -1).transpose(0, 1)  # [g, P, Ci/g]
-    weight = weight.reshape(weight.shape[0], groups, -1).transpose(0, 1)  # [g, Ci/g, Co/g]
+    inputs, outputs = weight.shape[0], weight.shape[1] // groups
+    x = x.reshape(x.shape[0], groups, inputs).transpose(0, 1)  # [g, P, Ci/g]
+    weight = weight.reshape(inputs, groups, outputs).transpose(0, 1)  # [g, Ci/g, Co/g]
     return torch.bmm(x, weight).transpose(0, 1).flatten(1)
 
 

@@ -36,11 +36,11 @@ class ConvGeometry:
     dilation`. Raises ValueError for values out of range.
     """
 
-    kernel_size: list[int]
-    stride: list[int]
-    padding: list[int]
-    dilation: list[int]
-    output_padding: list[int]
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    output_padding: tuple[int, ...]
     transposed: bool = False
 
     def __post_init__(self) -> None:
@@ -56,8 +56,8 @@ class ConvGeometry:
         ):
             if self.transposed and extra >= max(stride, dilation):
                 raise ValueError(
-                    f"output_padding {self.output_padding} must be below stride {self.stride} or "
-                    f"dilation {self.dilation}"
+                    f"output_padding {list(self.output_padding)} must be below stride "
+                    f"{list(self.stride)} or dilation {list(self.dilation)} on every axis"
                 )
 
     def output_shape(self, spatial_shape: Sequence[int]) -> list[int]:
@@ -79,9 +79,9 @@ class ConvGeometry:
                 shape.append((size + 2 * p - reach) // s + 1)
         if any(size < 1 for size in shape):
             raise ValueError(
-                f"spatial_shape {list(spatial_shape)} with kernel_size {self.kernel_size}, stride "
-                f"{self.stride}, padding {self.padding}, dilation {self.dilation} gives output "
-                f"shape {shape}"
+                f"spatial_shape {list(spatial_shape)} with kernel_size {list(self.kernel_size)}, "
+                f"stride {list(self.stride)}, padding {list(self.padding)}, dilation "
+                f"{list(self.dilation)} gives output shape {shape}"
             )
         return check_spatial_shape(shape)
 
@@ -126,12 +126,14 @@ def _check_cells(volume: int, rows: int) -> None:
 
 def submanifold_geometry(kernel_size: Sequence[int], dilation: Sequence[int]) -> ConvGeometry:
     """Stride 1, padding `(k // 2) * d`; ValueError for an even kernel."""
-    kernel, axes = [int(k) for k in kernel_size], len(kernel_size)
+    kernel, axes = tuple(int(k) for k in kernel_size), len(kernel_size)
     if any(k % 2 == 0 for k in kernel):
-        raise ValueError(f"kernel_size {kernel}: a submanifold kernel must be odd on every axis")
-    dilation = per_axis(dilation, axes, "dilation", 1)
-    padding = [(k // 2) * d for k, d in zip(kernel, dilation, strict=True)]
-    return ConvGeometry(kernel, [1] * axes, padding, dilation, [0] * axes)
+        raise ValueError(
+            f"kernel_size {list(kernel)}: a submanifold kernel must be odd on every axis"
+        )
+    step = tuple(per_axis(dilation, axes, "dilation", 1))
+    padding = tuple((k // 2) * d for k, d in zip(kernel, step, strict=True))
+    return ConvGeometry(kernel, (1,) * axes, padding, step, (0,) * axes)
 
 
 def submanifold_rulebook(
@@ -178,11 +180,11 @@ def sparse_rulebook(
     """
     check_canonical(coords, spatial_shape)
     geometry = ConvGeometry(
-        [int(k) for k in kernel_size],
-        [int(s) for s in stride],
-        [int(p) for p in padding],
-        [int(d) for d in dilation],
-        [int(p) for p in (output_padding or [0] * len(kernel_size))],
+        tuple(int(k) for k in kernel_size),
+        tuple(int(s) for s in stride),
+        tuple(int(p) for p in padding),
+        tuple(int(d) for d in dilation),
+        tuple(int(p) for p in (output_padding or [0] * len(kernel_size))),
         bool(transposed),
     )
     per_axis(kernel_size, len(spatial_shape), "kernel_size", 1)

@@ -1,0 +1,111 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""Torch modules with the names, signatures and state_dict keys of spconv 2.3.
+
+`import voxgate_ops.nn as spconv` is enough for a network written for `spconv.pytorch`; weights are
+KRSC `[O, *kernel_size, I / groups]`, so its checkpoints load unchanged. Without a gradient layers
+run the native library, with one `voxgate_ops.reference`. Beyond spconv: `groups`, transposed
+layers' `output_padding`, frames without sites, and 4-D average pooling.
+"""
+
+from voxgate_ops.nn import conv, core, functional, modules, pool, tables
+from voxgate_ops.nn.conv import (
+    SparseConv1d,
+    SparseConv2d,
+    SparseConv3d,
+    SparseConv4d,
+    SparseConvolution,
+    SparseConvTranspose1d,
+    SparseConvTranspose2d,
+    SparseConvTranspose3d,
+    SparseConvTranspose4d,
+    SparseInverseConv1d,
+    SparseInverseConv2d,
+    SparseInverseConv3d,
+    SparseInverseConv4d,
+    SubMConv1d,
+    SubMConv2d,
+    SubMConv3d,
+    SubMConv4d,
+)
+from voxgate_ops.nn.core import ConvAlgo, IndiceData, SparseConvTensor
+from voxgate_ops.nn.modules import (
+    Identity,
+    RemoveGrid,
+    SparseBatchNorm,
+    SparseIdentity,
+    SparseModule,
+    SparseReLU,
+    SparseSequential,
+    SparseSyncBatchNorm,
+    ToDense,
+    assign_name_for_sparse_modules,
+)
+from voxgate_ops.nn.pool import (
+    SparseAvgPool,
+    SparseAvgPool1d,
+    SparseAvgPool2d,
+    SparseAvgPool3d,
+    SparseAvgPool4d,
+    SparseGlobalAvgPool,
+    SparseGlobalMaxPool,
+    SparseMaxPool,
+    SparseMaxPool1d,
+    SparseMaxPool2d,
+    SparseMaxPool3d,
+    SparseMaxPool4d,
+)
+from voxgate_ops.nn.tables import AddTable, ConcatTable, JoinTable
+
+__all__ = [
+    "AddTable",
+    "ConcatTable",
+    "ConvAlgo",
+    "Identity",
+    "IndiceData",
+    "JoinTable",
+    "RemoveGrid",
+    "SparseAvgPool",
+    "SparseAvgPool1d",
+    "SparseAvgPool2d",
+    "SparseAvgPool3d",
+    "SparseAvgPool4d",
+    "SparseBatchNorm",
+    "SparseConv1d",
+    "SparseConv2d",
+    "SparseConv3d",
+    "SparseConv4d",
+    "SparseConvTensor",
+    "SparseConvTranspose1d",
+    "SparseConvTranspose2d",
+    "SparseConvTranspose3d",
+    "SparseConvTranspose4d",
+    "SparseConvolution",
+    "SparseGlobalAvgPool",
+    "SparseGlobalMaxPool",
+    "SparseIdentity",
+    "SparseInverseConv1d",
+    "SparseInverseConv2d",
+    "SparseInverseConv3d",
+    "SparseInverseConv4d",
+    "SparseMaxPool",
+    "SparseMaxPool1d",
+    "SparseMaxPool2d",
+    "SparseMaxPool3d",
+    "SparseMaxPool4d",
+    "SparseModule",
+    "SparseReLU",
+    "SparseSequential",
+    "SparseSyncBatchNorm",
+    "SubMConv1d",
+    "SubMConv2d",
+    "SubMConv3d",
+    "SubMConv4d",
+    "ToDense",
+    "assign_name_for_sparse_modules",
+    "conv",
+    "core",
+    "functional",
+    "modules",
+    "pool",
+    "tables",
+]
