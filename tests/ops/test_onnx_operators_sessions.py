@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+
 from voxgate_ops.schemas import OPERATORS, register_schemas
 
 Array = NDArray[Any]
@@ -151,6 +153,10 @@ def test_zero_sites_go_through_a_network(operators, sites):
     np.testing.assert_array_equal(frame, np.zeros((3, 64), np.float32))
 
 
+@pytest.mark.skipif(
+    tuple(map(int, ort.__version__.split(".")[:2])) < (1, 24),
+    reason="before 1.24 ONNX Runtime cannot infer shapes behind absent optional inputs",
+)
 def test_shapes_are_known_before_the_run(operators):
     """Ranks, channels and shared row counts reach the nodes behind a custom operator."""
     inputs = {
@@ -166,8 +172,9 @@ def test_shapes_are_known_before_the_run(operators):
         operators.node("FindSites", ["coords", "found"], ["row"]),
         operators.node("GatherRows", ["found", "row"], ["rows"]),
         operators.node("SparseUnion", ["coords", "y", "coords", "y"], ["c", "sum"], mode="sum"),
-        operators.node("SparseUnion", ["coords", "y", "found", "found_features"], ["e", "cat"],
-                       mode="concat"),
+        operators.node(
+            "SparseUnion", ["coords", "y", "found", "found_features"], ["e", "cat"], mode="concat"
+        ),
         helper.make_node("Relu", ["sum"], ["relu"]),
     ]
     outputs = ["neighbors", "y", "d", "found", "row", "rows", "relu", "cat"]
