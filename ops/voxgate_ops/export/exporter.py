@@ -150,7 +150,7 @@ def export_onnx(
         del proto
         step(STEPS[4])
         session = _open(draft)
-        expected = verification.eager_outputs(eager, checked, spatial_shape, voxelizer)
+        expected = verification.eager_outputs(eager, checked, spatial_shape, voxelizer, plan)
         differences = verification.compare(session, checked, expected, plan, voxelizer)
         refusal = verification.accepts_no_rows(session, checked, voxelizer)
         if refusal is not None:

@@ -125,19 +125,24 @@ def eager_outputs(
     sample: Sample,
     spatial_shape: Sequence[int],
     voxelizer: Voxelizer | None,
+    plan: OutputPlan,
 ) -> dict[str, Array]:
     """What eager torch says, by output name, in the order that the exported model promises.
+
+    The network gets its sites in canonical order, as in the exported model: what it returns may
+    number rows.
 
     Raises:
         ExportError: the network fails on the sample; the cause is its own error.
     """
     rows, columns = torch.from_numpy(sample.rows), torch.from_numpy(sample.columns)
-    point_voxel: Array | None = None
     if voxelizer is None:
-        coords, features = rows, columns
+        order = _canonical_order(sample.rows)
+        coords, features = rows[order], columns[order]
+        back = np.argsort(order)
     else:
         coords, features, row_of_point = voxelizer(rows, columns)
-        point_voxel = row_of_point.numpy()
+        back = row_of_point.numpy()
     sites = SparseConvTensor(features, coords, list(spatial_shape), sample.batch_size)
     try:
         with torch.no_grad():
@@ -151,22 +156,24 @@ def eager_outputs(
     outputs: dict[str, Array] = {}
     for name, value in found.items():
         if isinstance(value, SparseConvTensor):
-            order = np.lexsort(value.indices.numpy().T[::-1])
+            order = _canonical_order(value.indices.numpy())
             outputs[f"{name}_coords"] = value.indices.numpy()[order]
             outputs[f"{name}_features"] = value.features.numpy()[order]
+        elif plan.outputs[name].meaning in ("per_site", "per_point"):
+            outputs[name] = _in_input_order(value.numpy(), back)
         else:
             outputs[name] = value.numpy()
-    if point_voxel is not None:
-        for name, array in outputs.items():
-            if name in found and array.shape[:1] == features.shape[:1]:
-                outputs[name] = _at_points(array, point_voxel)
     return outputs
 
 
-def _at_points(array: Array, point_voxel: Array) -> Array:
-    out = np.full((len(point_voxel), *array.shape[1:]), 0 if array.dtype.kind == "f" else -1)
+def _canonical_order(coords: Array) -> Array:
+    return np.lexsort(coords.T[::-1])
+
+
+def _in_input_order(array: Array, back: Array) -> Array:
+    out = np.full((len(back), *array.shape[1:]), 0 if array.dtype.kind == "f" else -1)
     out = out.astype(array.dtype)
-    out[point_voxel >= 0] = array[point_voxel[point_voxel >= 0]]
+    out[back >= 0] = array[back[back >= 0]]
     return out
 
 

@@ -1,0 +1,528 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""Small networks through export: what is fused, shared, named and refused."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+import voxgate_ops.nn as spconv
+from voxgate_ops.errors import ExportError
+from voxgate_ops.export import Voxelizer, export_onnx, translation
+from voxgate_ops.metadata import OutputMetadata, read_metadata
+from voxgate_ops.session import open_session
+
+SHAPE = [9, 10, 11]
+Array = npt.NDArray[Any]
+
+
+class Layers(nn.Module):
+    """Layers one after the other, then the features."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = spconv.SparseSequential(*layers)
+
+    def forward(self, x: spconv.SparseConvTensor) -> Tensor:
+        return self.layers(x).features
+
+
+class Function(nn.Module):
+    """Submodules and a function of them and the input."""
+
+    def __init__(self, call: Callable[..., Any], **modules: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(modules)
+        self.call = call
+
+    def forward(self, x: spconv.SparseConvTensor) -> Any:
+        return self.call(x, **self.parts)
+
+
+def subm(inputs: int, outputs: int, bias: bool = False, key: str | None = None) -> nn.Module:
+    return spconv.SubMConv3d(inputs, outputs, 3, padding=1, bias=bias, indice_key=key)
+
+
+def norm(channels: int) -> nn.BatchNorm1d:
+    module = nn.BatchNorm1d(channels, eps=1e-3)
+    with torch.no_grad():
+        module.weight.uniform_(-1.5, 1.5)
+        module.bias.normal_()
+        module.running_mean.normal_()
+        module.running_var.uniform_(0.2, 3.0)
+    return module.eval()
+
+
+def down(inputs: int, outputs: int, key: str | None = None) -> nn.Module:
+    return spconv.SparseConv3d(inputs, outputs, 3, stride=2, padding=1, bias=False, indice_key=key)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "model.onnx"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def export(network: nn.Module, path: Path, num_features: int = 4, **given: Any) -> onnx.ModelProto:
+    given.setdefault("spatial_shape", SHAPE)
+    export_onnx(network, path, num_features=num_features, **given)
+    return onnx.load(path)
+
+
+def operators(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def attributes(model: onnx.ModelProto, op_type: str) -> list[dict[str, Any]]:
+    return [
+        {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        for node in model.graph.node
+        if node.op_type == op_type
+    ]
+
+
+# --- fusion ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_batch_norm_is_folded_and_relu_fused(out: Path, bias: bool) -> None:
+    model = export(Layers(subm(4, 8, bias), norm(8), nn.ReLU(), subm(8, 4, True)), out)
+    found = operators(model)
+    assert found["SparseConv"] == 2
+    assert not found.keys() & {"BatchNormalization", "Relu", "Mul", "Add", "Transpose"}
+    assert attributes(model, "SparseConv")[0]["activation"] == b"relu"
+
+
+def test_folding_is_done_in_float64(out: Path) -> None:
+    conv, bn = subm(2, 3), norm(3)
+    model = export(Layers(conv, bn), out, num_features=2)
+    scale = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
+    # KRSC [O, *kernel, I] -> [K, I, O]
+    weight = conv.weight.detach().double().reshape(3, 27, 2).permute(1, 2, 0) * scale
+    stored = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    node = next(node for node in model.graph.node if node.op_type == "SparseConv")
+    np.testing.assert_array_equal(stored[node.input[2]], weight.detach().numpy().astype(np.float32))
+
+
+def test_a_batch_norm_without_a_convolution_stays_arithmetic(out: Path) -> None:
+    found = operators(export(Layers(norm(4), nn.ReLU(), subm(4, 8)), out))
+    assert found["BatchNormalization"] == 0
+    assert (found["Mul"], found["Add"], found["Relu"]) == (1, 1, 1)
+
+
+ACTIVATIONS: list[tuple[nn.Module, bytes]] = [
+    (nn.ReLU(), b"relu"),
+    (nn.LeakyReLU(0.2), b"leaky_relu"),
+    (nn.Sigmoid(), b"sigmoid"),
+    (nn.SiLU(), b"silu"),
+    (nn.GELU(), b"gelu"),
+]
+
+
+@pytest.mark.parametrize(("activation", "name"), ACTIVATIONS, ids=str)
+def test_activations_are_fused(out: Path, activation: nn.Module, name: bytes) -> None:
+    model = export(Layers(subm(4, 8, True), activation), out)
+    (found,) = attributes(model, "SparseConv")
+    assert found["activation"] == name
+    if name == b"leaky_relu":
+        assert found["alpha"] == pytest.approx(0.2)
+    assert set(operators(model)) == {
+        "SortSites", "Cast", "GatherRows", "SubmanifoldRulebook", "SparseConv"
+    }  # fmt: skip
+
+
+def test_gelu_by_tanh_is_not_fused(out: Path) -> None:
+    model = export(Layers(subm(4, 8), nn.GELU(approximate="tanh")), out)
+    assert attributes(model, "SparseConv")[0]["activation"] == b"none"
+
+
+def test_constants_are_folded(out: Path) -> None:
+    def call(x: Any, conv: nn.Module) -> Tensor:
+        return (conv(x).features * 2.0 + torch.arange(8.0)) / 4.0 - 1.0
+
+    found = operators(export(Function(call, conv=subm(4, 8, True)), out))
+    assert not found.keys() & {"Mul", "Add", "Div", "Sub"}
+
+
+def test_a_residual_is_fused(out: Path) -> None:
+    def call(x: Any, first: nn.Module, second: nn.Module, bn: nn.Module) -> Tensor:
+        y = first(x)
+        y = second(y.replace_feature(torch.relu(y.features)))
+        return torch.relu(bn(y.features) + x.features)
+
+    model = export(Function(call, first=subm(4, 8), second=subm(8, 4), bn=norm(4)), out)
+    assert not operators(model).keys() & {"Add", "Relu", "BatchNormalization"}
+    first, last = (node for node in model.graph.node if node.op_type == "SparseConv")
+    assert len(first.input) == 3
+    assert len(last.input) == 5
+
+
+def test_of_two_convolutions_the_later_takes_the_residual(out: Path) -> None:
+    def call(x: Any, short: nn.Module, long: nn.Module, last: nn.Module) -> Tensor:
+        return torch.relu(short(x).features + last(long(x)).features)
+
+    network = Function(call, short=subm(4, 8), long=subm(4, 6), last=subm(6, 8))
+    found = operators(export(network, out))
+    assert found["SparseConv"] == 3
+    assert not found.keys() & {"Add", "Relu"}
+
+
+def test_an_output_read_twice_is_left_alone(out: Path) -> None:
+    def call(x: Any, conv: nn.Module) -> dict[str, Tensor]:
+        y = conv(x).features
+        return {"raw": y, "act": torch.relu(y)}
+
+    model = export(Function(call, conv=subm(4, 8)), out)
+    assert operators(model)["Relu"] == 1
+    assert attributes(model, "SparseConv")[0]["activation"] == b"none"
+
+
+def test_a_weight_used_twice_is_folded_for_each(out: Path) -> None:
+    def call(x: Any, conv: nn.Module, a: nn.Module, b: nn.Module) -> Tensor:
+        y = conv(x)
+        return torch.relu(a(y.features)) + b(
+            conv(y.replace_feature(torch.relu(y.features))).features
+        )
+
+    network = Function(call, conv=subm(4, 4), a=norm(4), b=norm(4))
+    assert operators(export(network, out))["BatchNormalization"] == 0
+
+
+def test_groups_reach_the_operator(out: Path) -> None:
+    conv = spconv.SubMConv3d(4, 8, 3, padding=1, groups=2, bias=True)
+    model = export(Layers(conv), out)
+    assert attributes(model, "SparseConv")[0]["groups"] == 2
+
+
+# --- sharing --------------------------------------------------------------------------------------
+
+RULEBOOKS = ("SubmanifoldRulebook", "SparseRulebook", "InverseRulebook")
+
+
+def rulebook_network(keys: list[str | None]) -> nn.Module:
+    return Layers(
+        subm(4, 4, key=keys[0]),
+        subm(4, 4, key=keys[1]),
+        down(4, 8, key=keys[2]),
+        subm(8, 8, key=keys[3]),
+        subm(8, 8, key=keys[4]),
+        spconv.SparseInverseConv3d(8, 4, 3, indice_key=keys[2]),
+        subm(4, 4, key=keys[5]),
+    )
+
+
+def test_equal_rulebooks_are_shared_whatever_their_keys(out: Path) -> None:
+    counts = []
+    for keys in (
+        ["a", "a", "d", "b", "b", "a"],
+        ["p", "q", "d", "r", "s", "t"],
+        [None, None, "d", None, None, None],
+    ):
+        found = operators(export(rulebook_network(keys), out))
+        counts.append([found[name] for name in RULEBOOKS])
+    assert counts == [[2, 1, 1]] * 3
+
+
+def test_different_rulebooks_are_not_shared(out: Path) -> None:
+    network = Layers(
+        subm(4, 4, key="a"),
+        spconv.SubMConv3d(4, 4, (3, 1, 3), padding=(1, 0, 1), indice_key="b"),
+        spconv.SubMConv3d(4, 4, 3, padding=2, dilation=2, indice_key="c"),
+    )
+    assert operators(export(network, out))["SubmanifoldRulebook"] == 3
+
+
+def test_two_equal_strided_branches_meet(out: Path) -> None:
+    def call(x: Any, a: nn.Module, b: nn.Module) -> spconv.SparseConvTensor:
+        left, right = a(x), b(x)
+        return left.replace_feature(left.features + right.features)
+
+    found = operators(export(Function(call, a=down(4, 8, "a"), b=down(4, 8, "b")), out))
+    assert found["SparseRulebook"] == 1
+    assert found["Add"] == 0
+
+
+# --- inputs, outputs, metadata --------------------------------------------------------------------
+
+
+def test_a_sparse_output_is_coords_and_features(out: Path) -> None:
+    model = export(Function(lambda x, conv: {"y": conv(x)}, conv=down(4, 8)), out)
+    assert [value.name for value in model.graph.output] == ["y_coords", "y_features"]
+    assert [value.name for value in model.graph.input] == ["coords", "features"]
+    metadata = read_metadata(out)
+    assert metadata.outputs["y_features"] == OutputMetadata(meaning="sparse", coords="y_coords")
+    assert metadata.outputs["y_coords"] == OutputMetadata(meaning="sparse", coords="y_coords")
+
+
+def test_the_only_output_is_called_out(out: Path) -> None:
+    model = export(Function(lambda x, conv: conv(x), conv=subm(4, 8)), out)
+    assert [value.name for value in model.graph.output] == ["out_coords", "out_features"]
+    model = export(Layers(subm(4, 8)), out)
+    assert [value.name for value in model.graph.output] == ["out"]
+
+
+def test_meanings_follow_from_shapes(out: Path) -> None:
+    def call(x: Any, conv: nn.Module) -> dict[str, Tensor]:
+        dense = conv(x).dense()
+        return {
+            "grid": dense,
+            "frame": dense.amax(dim=(2, 3, 4)),
+            "site": x.features,
+            "block": x.features.reshape(-1, 2, 2),
+            "flag": (x.features[:, 0] > 0).to(torch.int64),
+        }
+
+    model = export(Function(call, conv=down(4, 8)), out)
+    metadata = read_metadata(out)
+    assert {name: output.meaning for name, output in metadata.outputs.items()} == {
+        "grid": "dense",
+        "frame": "per_frame",
+        "site": "per_site",
+        "block": "per_site",
+        "flag": "per_site",
+    }
+    assert [value.name for value in model.graph.input] == ["coords", "features", "batch_size"]
+    dims = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert dims["coords"] == ["N", 4]
+    assert dims["block"] == ["N", 2, 2]
+    assert dims["grid"] == ["B", 8, 5, 5, 6]
+    assert dims["batch_size"] == []
+
+
+def test_outputs_that_are_one_value_have_two_names(out: Path) -> None:
+    def call(x: Any, conv: nn.Module) -> dict[str, Any]:
+        y = conv(x)
+        return {"a": y, "b": y}
+
+    export(Function(call, conv=down(4, 8)), out)
+    coords, features = sites(40)
+    a, _, b, _ = open_session(out).run(None, {"coords": coords, "features": features})
+    np.testing.assert_array_equal(a, b)
+
+
+def test_metadata_says_what_it_was_given(out: Path) -> None:
+    export(
+        Layers(subm(4, 2)),
+        out,
+        feature_names=["x", "y", "z", "intensity"],
+        feature_units=["m", "m", "m", "1"],
+        point_range=[0, 0, 0, 1.1, 1.0, 0.9],
+        voxel_size=[0.1, 0.1, 0.1],
+        class_names=["a", "b"],
+        class_colors=["#000000", "#ffffff"],
+        allow_nonfinite=True,
+        batchable=False,
+    )
+    metadata = read_metadata(open_session(out))
+    assert metadata.input_kind == "voxels"
+    assert metadata.axes == ["z", "y", "x"]
+    assert metadata.spatial_shape == SHAPE
+    assert metadata.voxel_size == [0.1, 0.1, 0.1]
+    assert metadata.class_colors == ["#000000", "#ffffff"]
+    assert metadata.allow_nonfinite
+    assert not metadata.batchable
+    assert metadata.precision == "fp32"
+
+
+def test_nothing_of_the_exporting_machine_is_in_the_file(out: Path, repository: Path) -> None:
+    export(Layers(subm(4, 8), norm(8), nn.ReLU()), out)
+    content = out.read_bytes()
+    for trace in (str(repository), "site-packages", os.path.expanduser("~/"), __file__):
+        assert trace.encode() not in content
+
+
+def test_weights_are_initializers_by_offset_then_channels(out: Path) -> None:
+    network = Function(lambda x, a, b: b(a(x)), a=subm(4, 8), b=down(8, 6))
+    model = export(network, out)
+    shapes = {i.name: list(i.dims) for i in model.graph.initializer}
+    used = [shapes[n.input[2]] for n in model.graph.node if n.op_type == "SparseConv"]
+    assert used == [[27, 4, 8], [27, 8, 6]]
+
+
+def sites(count: int, seed: int = 1, frames: int = 1, width: int = 4) -> tuple[Array, Array]:
+    random = np.random.default_rng(seed)
+    volume = int(np.prod(SHAPE))
+    cells = random.choice(frames * volume, count, replace=False)
+    batch, cell = np.divmod(cells, volume)
+    coords = np.stack([batch, *np.unravel_index(cell, tuple(SHAPE))], axis=1).astype(np.int32)
+    return coords, random.standard_normal((count, width), dtype=np.float32)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 40])
+def test_top_k_takes_what_there_is(out: Path, rows: int) -> None:
+    def call(x: Any, conv: nn.Module) -> dict[str, Tensor]:
+        values, index = torch.topk(conv(x).features[:, 0], 10)
+        return {"best": values, "row": index}
+
+    frame = {name: OutputMetadata(meaning="detections", frame="row") for name in ("best", "row")}
+    export(Function(call, conv=subm(4, 8)), out, outputs=frame)
+    coords, features = sites(rows)
+    best, index = open_session(out).run(None, {"coords": coords, "features": features})
+    assert best.shape == index.shape == (min(10, rows),)
+    assert np.all(np.diff(best) <= 0)
+
+
+# --- points ---------------------------------------------------------------------------------------
+
+VOXELIZER = Voxelizer(point_range=[0.0, 0.0, 0.0, 1.1, 1.0, 0.8], voxel_size=[0.1, 0.1, 0.1])
+
+
+def test_points_go_in_and_rows_come_back_per_point(out: Path) -> None:
+    def call(x: Any, conv: nn.Module) -> dict[str, Any]:
+        y = conv(x).features
+        return {"label": y.argmax(dim=1).to(torch.int32), "score": y.amax(dim=1), "y": x}
+
+    model = export(Function(call, conv=subm(5, 3)), out, num_features=5, voxelizer=VOXELIZER)
+    assert [value.name for value in model.graph.input] == ["points", "point_batch"]
+    metadata = read_metadata(out)
+    assert metadata.input_kind == "points"
+    assert metadata.feature_names == ["x", "y", "z", "feature_3", "feature_4"]
+    assert metadata.voxel_size == [0.1, 0.1, 0.1]
+    assert metadata.outputs["label"].meaning == "per_point"
+    points = np.array(
+        [[0.05, 0.05, 0.05, 1, 2], [9, 0, 0, 1, 2], [np.nan, 0, 0, 1, 2], [0.06, 0.05, 0.05, 3, 2]],
+        dtype=np.float32,
+    )
+    label, score, coords, features = open_session(out).run(
+        None, {"points": points, "point_batch": np.zeros(4, dtype=np.int32)}
+    )
+    assert label.dtype == np.int32
+    assert list(label[1:3]) == [-1, -1]
+    assert list(score[1:3]) == [0, 0]
+    assert label[0] == label[3] >= 0
+    np.testing.assert_array_equal(coords, [[0, 0, 0, 0]])
+    np.testing.assert_allclose(features, [[0.055, 0.05, 0.05, 2, 2]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"spatial_shape": [7, 10, 11]}, r"\[8, 10, 11\] does not fit into .*\[7, 10, 11\]"),
+        ({"num_features": 2}, "num_features is 2"),
+        ({"spatial_shape": [10, 11]}, "expected two bounds"),
+    ],
+)
+def test_a_voxelizer_that_does_not_fit(out: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ExportError, match=said):
+        export(Layers(subm(4, 4)), out, voxelizer=VOXELIZER, **changes)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def wrong_conv(*args: Any, **given: Any) -> Any:
+    right = translation.TRANSLATIONS["sparse_conv"](*args, **given)
+    return translation.standard.Mul(right, translation.standard.Constant(value_float=1.01))
+
+
+def test_a_model_that_disagrees_is_not_written(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Layers(subm(4, 8))
+    export(network, out)
+    before = out.read_bytes()
+    table = translation.translation_table()
+    table[torch.ops.voxgate.sparse_conv.default] = wrong_conv
+    monkeypatch.setattr(translation, "translation_table", lambda: table)
+    with pytest.raises(ExportError, match=r"output 'out' disagrees.*difference [0-9.]+"):
+        export(network, out)
+    assert out.read_bytes() == before
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_the_given_sample_is_used(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coords, features = sites(30)
+    given = {"coords": coords, "features": np.zeros_like(features)}
+    table = translation.translation_table()
+    table[torch.ops.voxgate.sparse_conv.default] = wrong_conv
+    monkeypatch.setattr(translation, "translation_table", lambda: table)
+    export(Layers(subm(4, 8)), out, sample=given)  # 1.01 times nothing is nothing
+    with pytest.raises(ExportError, match=r"features has shape \(30, 3\), expected \(30, 4\)"):
+        export(Layers(subm(4, 8)), out, sample={"coords": coords, "features": features[:, :3]})
+    with pytest.raises(ExportError, match="sample lacks features"):
+        export(Layers(subm(4, 8)), out, sample={"coords": coords})
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8", ""])
+def test_precision(out: Path, precision: str) -> None:
+    with pytest.raises(ExportError, match=f"precision is '{precision}', supported: fp32"):
+        export(Layers(subm(4, 8)), out, precision=precision)
+
+
+@pytest.mark.parametrize(
+    ("call", "given", "said"),
+    [
+        (lambda x: None, {}, "returned NoneType"),
+        (lambda x: (x, x), {}, "returned tuple"),
+        (lambda x: {}, {}, "non-empty dict"),
+        (lambda x: {"a": 3}, {}, "output 'a' is int"),
+        (lambda x: {1: x}, {}, "output name 1"),
+        (lambda x: {"coords": x.features}, {}, "'coords' has the name of an input"),
+        (lambda x: {"a": x, "a_coords": x.features}, {}, "two outputs have the same name"),
+        (lambda x: x.features.double(), {}, "dtype torch.float64"),
+        (lambda x: x.features > 0, {}, "dtype torch.bool"),
+        (lambda x: x.features.T, {}, "neither one row per input site"),
+        (lambda x: x.features, {"outputs": {"b": "dense"}}, "outputs says what b means"),
+        (lambda x: x.features, {"outputs": {"out": "per_point"}}, "cannot be per_point"),
+        (lambda x: x.features.T, {"outputs": {"out": "per_site"}}, "cannot be per_site"),
+        (lambda x: x.features.T, {"outputs": {"out": "detections"}}, "give OutputMetadata"),
+        (lambda x: x.features, {"spatial_shape": [4] * 5}, "5 axes, expected 1 to 4"),
+        (lambda x: x.features, {"spatial_shape": [4, 0, 4]}, "every size must be positive"),
+        (lambda x: x.features, {"feature_names": ["a"]}, "feature_names has 1 entries, expected 4"),
+        (lambda x: x.features, {"class_colors": ["#000000"]}, "class_colors has 1 entries"),
+        (lambda x: 1 / 0, {}, "ZeroDivisionError"),
+    ],
+)
+def test_what_cannot_be_exported(
+    out: Path, call: Callable[..., Any], given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ExportError) as caught:
+        export(Function(call), out, **given)
+    assert said in str(caught.value)
+    assert not out.exists()
+
+
+def test_batch_norm_without_statistics(out: Path) -> None:
+    network = Layers(subm(4, 8), nn.BatchNorm1d(8, track_running_stats=False))
+    with pytest.raises(ExportError, match=r"layers\.1 .*track_running_stats"):
+        export(network, out)
+
+
+def test_the_network_is_not_changed(out: Path) -> None:
+    network = Layers(subm(4, 8), norm(8)).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    export(network, out)
+    assert network.training
+    assert all(module.training for module in network.modules())
+    assert isinstance(network.layers[1], nn.BatchNorm1d)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_transposed_layer_that_would_fill_memory(out: Path) -> None:
+    conv = spconv.SparseConvTranspose3d(4, 8, 16, stride=16, bias=False)
+    network = Function(lambda x, conv: conv(x), conv=conv)
+    coords, features = sites(4)
+    export(network, out, sample={"coords": coords, "features": features})
+    session = open_session(out)
+    # 4096 output sites for each of 990 input sites, and a rulebook of 4096 rows over them: 66 GB.
+    many, values = sites(990)
+    with pytest.raises(Exception, match=r"SparseRulebook.*4055040"):
+        session.run(None, {"coords": many, "features": values})
+    session.run(None, {"coords": coords, "features": features})  # and goes on
