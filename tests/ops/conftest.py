@@ -99,9 +99,6 @@ def operators() -> OnnxOperators:
     return OnnxOperators()
 
 
-GRIDS: dict[int, list[int]] = {1: [4096], 2: [40, 53], 3: [12, 17, 19], 4: [6, 7, 8, 9]}
-
-
 class Sites:
     """Random canonical sites and features; the batch index 1 of three is always empty."""
 

@@ -328,7 +328,12 @@ ATTRIBUTE_ERRORS = [
     ("SparseRulebook", COORDS, RULEBOOK | {"stride": [1, 0, 1]}, "0"),
     ("SparseRulebook", COORDS, RULEBOOK | {"kernel_size": [17, 17, 17]}, "4096"),
     ("SparseRulebook", COORDS, RULEBOOK | {"kernel_size": [9, 3, 3]}, "9"),
-    ("SparseRulebook", COORDS, RULEBOOK | {"transposed": 2}, "attribute transposed is 2"),
+    (
+        "SparseRulebook",
+        COORDS,
+        RULEBOOK | {"transposed": 2},
+        "attribute transposed is 2, expected 0 to 1",
+    ),
     (
         "SparseRulebook",
         COORDS,
@@ -344,7 +349,12 @@ ATTRIBUTE_ERRORS = [
     ("Voxelize", POINTS, {"voxel_size": [1.0] * 3}, "attribute point_range"),
     ("Voxelize", POINTS, GRID | {"voxel_size": [1.0, -1.0, 1.0]}, "-1"),
     ("Voxelize", POINTS, GRID | {"voxel_size": [1.0, 1.0]}, "6 values, expected 4"),
-    ("Voxelize", POINTS, GRID | {"max_points": -1}, "attribute max_points is -1"),
+    (
+        "Voxelize",
+        POINTS,
+        GRID | {"max_points": -1},
+        "attribute max_points is -1, expected 0 or more",
+    ),
     ("Voxelize", POINTS, GRID | {"reduce": "min"}, 'attribute reduce is "min"'),
     ("RotatedNms", BOXES, {}, "attribute iou_threshold (a float) is missing"),
     ("RotatedNms", BOXES, {"iou_threshold": 1.5}, "attribute iou_threshold is 1.5"),

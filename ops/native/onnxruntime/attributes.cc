@@ -2,6 +2,7 @@
 #include "attributes.h"
 
 #include <cmath>
+#include <limits>
 
 #include "rulebook/error.h"
 #include "tensor.h"
@@ -43,11 +44,11 @@ int64_t Attributes::Int(const char* name, std::optional<int64_t> fallback, int64
     CheckAbsent(name, "an int", !fallback);
     value = *fallback;
   }
-  if (value < low || value > high) {
-    ThrowInvalid("attribute ", name, " is ", value, ", expected a value in [", low, ", ", high,
-                 "]");
+  if (value >= low && value <= high) return value;
+  if (high == std::numeric_limits<int64_t>::max()) {
+    ThrowInvalid("attribute ", name, " is ", value, ", expected ", low, " or more");
   }
-  return value;
+  ThrowInvalid("attribute ", name, " is ", value, ", expected ", low, " to ", high);
 }
 
 float Attributes::Float(const char* name, std::optional<float> fallback) const {

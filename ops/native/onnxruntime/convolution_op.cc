@@ -31,7 +31,7 @@ class SparseConvKernel {
   static constexpr Port kOutputs[] = {MakePort<T>("features", "[M, Co]")};
 
   explicit SparseConvKernel(const Attributes& attributes)
-      : groups_(attributes.Int("groups", 1, 1, std::numeric_limits<int32_t>::max())) {
+      : groups_(attributes.Int("groups", 1, 1, std::numeric_limits<int64_t>::max())) {
     activation_.kind = attributes.Choice("activation", kActivations, {ActivationKind::kNone});
     activation_.alpha = attributes.Float("alpha", 0.01F);
     int is_constant = 0;
