@@ -97,15 +97,16 @@ SiteIndex::SiteIndex(CpuContext& context, CoordsView coords)
   PackCanonical(context, coords, box_, "coords", keys_.data());
 }
 
-// Steps of doubling length away from the hint, then a binary search inside the last step.
+// A few steps of doubling length away from the hint, then a binary search of what is left: queries in
+// order are found at once, and those in no order cost little more than the search.
 int64_t SiteIndex::LowerBound(uint64_t key, int64_t hint) const {
+  constexpr int64_t kLongestStep = 16;
   const uint64_t* keys = keys_.data();
-  const int64_t total = sites();
-  int64_t low = 0;       // every key before `low` is below `key`
-  int64_t high = total;  // no key from `high` on is below `key`
-  if (hint < total && keys[hint] < key) {
+  int64_t low = 0;         // every key before `low` is below `key`
+  int64_t high = sites();  // no key from `high` on is below `key`
+  if (hint < high && keys[hint] < key) {
     low = hint + 1;
-    for (int64_t step = 1; low + step <= total; step *= 2) {
+    for (int64_t step = 1; step <= kLongestStep && low + step <= high; step *= 2) {
       if (keys[low + step - 1] >= key) {
         high = low + step - 1;
         break;
@@ -114,7 +115,7 @@ int64_t SiteIndex::LowerBound(uint64_t key, int64_t hint) const {
     }
   } else {
     high = hint;
-    for (int64_t step = 1; high - step >= 0; step *= 2) {
+    for (int64_t step = 1; step <= kLongestStep && low <= high - step; step *= 2) {
       if (keys[high - step] < key) {
         low = high - step + 1;
         break;
@@ -122,7 +123,13 @@ int64_t SiteIndex::LowerBound(uint64_t key, int64_t hint) const {
       high -= step;
     }
   }
-  return std::lower_bound(keys + low, keys + high, key) - keys;
+  // By arithmetic rather than by branches, which no processor could predict.
+  for (int64_t length = high - low; length > 0;) {
+    const int64_t half = (length + 1) / 2;
+    low += half * static_cast<int64_t>(keys[low + half - 1] < key);
+    length -= half;
+  }
+  return low;
 }
 
 }  // namespace rulebook::cpu
