@@ -12,22 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.wheel, pytest.mark.timeout(1200)]
-
-CLIENT = """
-import sys
-import numpy as np
-from voxgate_client import VoxgateClient
-
-rng = np.random.default_rng(0)
-points = rng.uniform([2, -20, -2, 0], [40, 20, 0.5, 1], (20000, 4)).astype(np.float32)
-with VoxgateClient(sys.argv[1]) as client:
-    (model,) = client.list_models()
-    result = client.infer(model.name, points=points)
-    print(len(points), *(f"{name}:{len(rows)}" for name, rows in result.outputs.items()))
-"""
 
 
 @dataclass(frozen=True)
@@ -36,14 +24,14 @@ class Environment:
 
     bin: Path
 
-    def run(self, *command: str | Path, expect: int = 0) -> str:
+    def run(self, *command: str | Path, expect: int = 0, folder: Path | None = None) -> str:
         finished = subprocess.run(
             [self.bin / command[0], *command[1:]],
             capture_output=True,
             text=True,
             check=False,
             env=self.variables(),
-            cwd=self.bin,
+            cwd=folder or self.bin,
         )
         output = finished.stdout + finished.stderr
         assert finished.returncode == expect, output
@@ -130,7 +118,18 @@ def test_a_session_opens_where_nothing_can_be_compiled(
     environment.run("python", "-c", program)
 
 
-def test_it_serves(environment: Environment, server: str) -> None:
-    words = environment.run("python", "-c", CLIENT, server).split()
-    rows = dict(word.split(":") for word in words[1:])
-    assert int(words[0]) == int(rows["label"]) == int(rows["score"])
+def test_the_client_of_the_readme_gets_its_answers(
+    environment: Environment, server: str, repository: Path, tmp_path: Path
+) -> None:
+    readme = (repository / "README.md").read_text()
+    program = readme.partition("```python\n")[2].partition("```")[0]
+    assert "localhost:8001" in program
+    rng = np.random.default_rng(0)
+    for name in ("0.bin", "1.bin"):
+        points = rng.uniform([2, -20, -2, 0], [40, 20, 0.5, 1], (20000, 4))
+        points.astype(np.float32).tofile(tmp_path / name)
+
+    program = program.replace("localhost:8001", server)
+    printed = environment.run("python", "-c", program, folder=tmp_path)
+
+    assert printed.count("Timing(") == len(("0.bin", "1.bin"))
