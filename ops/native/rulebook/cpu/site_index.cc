@@ -97,8 +97,8 @@ SiteIndex::SiteIndex(CpuContext& context, CoordsView coords)
   PackCanonical(context, coords, box_, "coords", keys_.data());
 }
 
-// A few steps of doubling length away from the hint, then a binary search of what is left: queries in
-// order are found at once, and those in no order cost little more than the search.
+// A few steps of doubling length away from the hint, then a binary search of what is left: queries
+// in order are found at once, and those in no order cost little more than the search.
 int64_t SiteIndex::LowerBound(uint64_t key, int64_t hint) const {
   constexpr int64_t kLongestStep = 16;
   const uint64_t* keys = keys_.data();
