@@ -100,23 +100,23 @@ class OurWorker:
         self._work[name] = work
 
     def prepare_bound_session(
-        self, name: str, path: str, inputs: dict[str, NDArray[Any]], output_shape: list[int]
+        self, name: str, path: str, inputs: dict[str, NDArray[Any]], output: NDArray[Any]
     ) -> None:
-        """The same into an array made beforehand, for a model with one float32 output.
+        """The same into `output`, an array made beforehand, for a model with one output.
 
         It leaves out what `prepare_session` has on top of the operators: a new array for every
         output, and the page faults of its first use.
         """
         session = self._session(path)
         binding = session.io_binding()
-        output = np.zeros(output_shape, np.float32)
+        output = output.copy()  # unpickled arrays need not be writable
         for input_name, value in inputs.items():
             binding.bind_cpu_input(input_name, value)
         binding.bind_output(
-            session.get_outputs()[0].name, "cpu", 0, np.float32, output.shape, output.ctypes.data
+            session.get_outputs()[0].name, "cpu", 0, output.dtype, output.shape, output.ctypes.data
         )
 
-        def work() -> NDArray[np.float32]:
+        def work() -> NDArray[Any]:
             session.run_with_iobinding(binding)
             return output
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from benchmarks.context import Context
 from benchmarks.networks_geometry import DOWNSAMPLING
+from benchmarks.operator_models import write_sparse_conv_model
 from benchmarks.result import CaseResult, Row, Target
 from benchmarks.sites import SPATIAL_SHAPE
 from benchmarks.timing import Sample, alternate
@@ -22,29 +21,6 @@ TITLE = "SparseConv 3x3x3 submanifold, rulebook given, against the FMA peak"
 # (level, channels in and out, least fraction of the peak; 0: for information)
 LAYERS = ((1, 16, 0.0), (2, 32, 0.50), (3, 64, 0.70), (4, 64, 0.0), (4, 128, 0.0))
 _PEAK = "FMA peak"
-
-
-def write_sparse_conv_model(path: Path, kernel_volume: int, channels: int) -> None:
-    """One SparseConv node with constant weights, so that a session packs them once."""
-    generator = np.random.default_rng(channels)
-    weight = generator.standard_normal((kernel_volume, channels, channels)).astype(np.float32)
-    float32, int32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
-    graph = onnx.helper.make_graph(
-        [
-            onnx.helper.make_node(
-                "SparseConv", ["x", "neighbors", "weight"], ["y"], domain="voxgate"
-            )
-        ],
-        "sparse_conv",
-        [
-            onnx.helper.make_tensor_value_info("x", float32, ["N", channels]),
-            onnx.helper.make_tensor_value_info("neighbors", int32, [kernel_volume, "M"]),
-        ],
-        [onnx.helper.make_tensor_value_info("y", float32, ["M", channels])],
-        [onnx.numpy_helper.from_array(weight, "weight")],
-    )
-    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("voxgate", 1)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
 
 
 def level_rulebooks(context: Context) -> list[NDArray[np.int32]]:
@@ -85,7 +61,7 @@ def run(context: Context, result: CaseResult) -> None:
                     name=name,
                     path=str(path),
                     inputs=inputs,
-                    output_shape=list(features.shape),
+                    output=np.zeros_like(features),
                 )
                 turns[name] = partial(ours.call, "run", name=name)
             samples = alternate(turns, runs=context.runs, settle=context.quiet)

@@ -8,8 +8,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cases.convolution import write_sparse_conv_model
 from benchmarks.context import Context
+from benchmarks.operator_models import (
+    write_sparse_conv_model,
+    write_submanifold_rulebook_model,
+)
 from benchmarks.protocol import Worker
 from benchmarks.result import CaseResult, Row, Target
 from benchmarks.sites import SPATIAL_SHAPE, tile_batch, tile_grid
@@ -61,12 +64,14 @@ def _measure_grid(
 ) -> None:
     for copies in counts:
         coords, shape = tile_grid(context.scan, copies)
+        path = context.models / f"submanifold_rulebook_{copies}.onnx"
+        write_submanifold_rulebook_model(path, shape, [3, 3, 3])
         ours.call(
-            "prepare_submanifold_rulebook",
+            "prepare_bound_session",
             name=f"{copies}",
-            coords=coords,
-            spatial_shape=shape,
-            kernel_size=[3, 3, 3],
+            path=str(path),
+            inputs={"coords": coords},
+            output=np.zeros((27, len(coords)), np.int32),
         )
     samples = _alternate(context, ours, [f"{copies}" for copies in counts])
     _compare(result, _GRID, threads, context.scan.num_sites, samples)
