@@ -2,6 +2,8 @@
 #
 # voxgate_compile_options(<target>): the warnings, floating-point rules and sanitizer of all native code.
 
+include(CheckCXXCompilerFlag)
+
 set(_sanitizers "" thread address)
 if(NOT VOXGATE_SANITIZE IN_LIST _sanitizers)
   message(FATAL_ERROR "VOXGATE_SANITIZE is \"${VOXGATE_SANITIZE}\"; it may be empty, thread or address")
@@ -23,18 +25,25 @@ function(voxgate_compile_options target)
 endfunction()
 
 # Gives each file of the list the flags of the instruction set that its name ends in. Such a file
-# runs only after the processor was asked, so nothing else may be compiled with these flags.
+# runs only after the processor was asked, so nothing else may be compiled with these flags. Where
+# the compiler does not know one of them, the file is compiled without, and compiles to nothing.
 function(voxgate_isa_flags)
   if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     return()
   endif()
-  foreach(source IN LISTS ARGN)
-    if(source MATCHES "_avx2\\.cc$")
-      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
-    elseif(source MATCHES "_avx512\\.cc$")
-      set_source_files_properties(
-        ${source} PROPERTIES COMPILE_OPTIONS
-                             "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx2;-mfma;-mf16c")
+  set(avx2 -mavx2 -mfma -mf16c)
+  set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+  set(amx ${avx512} -mavx512bf16 -mamx-tile -mamx-bf16)
+  foreach(isa avx2 avx512 amx)
+    list(JOIN ${isa} " " flags)
+    check_cxx_compiler_flag("${flags}" VOXGATE_COMPILER_HAS_${isa})
+    if(VOXGATE_COMPILER_HAS_${isa})
+      if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+        list(APPEND ${isa} -Wno-maybe-uninitialized) # false alarms in GCC 12's own intrinsics
+      endif()
+      set(sources ${ARGN})
+      list(FILTER sources INCLUDE REGEX "_${isa}\\.cc$")
+      set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${${isa}}")
     endif()
   endforeach()
 endfunction()
