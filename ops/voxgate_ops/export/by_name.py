@@ -46,14 +46,15 @@ def run_export(options: ExportOptions, progress: Callable[[str], None]) -> Expor
         ExportError: no such network, a checkpoint that does not fit, options that are missing or
             contradict each other, or whatever `export_onnx` raises.
     """
-    spec = MODELS.get(options.model)
+    found = _found(options.model)
+    spec = found if isinstance(found, ModelSpec) else None
     point_range = options.point_range or (spec.point_range if spec else None)
     voxel_size = options.voxel_size or (spec.voxel_size if spec else None)
     names = _feature_names(options, spec)
     num_features = options.num_features or (len(names) if names else None)
     if num_features is None:
         raise ExportError(f"{options.model}: give --num-features or --feature-names")
-    network = _network(options, spec, num_features)
+    network = _network(found, options, num_features)
     if options.checkpoint is not None:
         _load_checkpoint(network, options.checkpoint, options.prefix)
     voxelizer = None
@@ -116,28 +117,33 @@ def _spatial_shape(
     ]
 
 
-def _network(options: ExportOptions, spec: ModelSpec | None, num_features: int) -> nn.Module:
-    if spec is not None:
-        keywords: dict[str, Any] = {"num_features": num_features, "seed": options.seed}
-        if spec.class_names and options.class_names is not None:
-            keywords["num_classes"] = len(options.class_names)
-        return spec.build(**keywords)
-    module_name, colon, attribute = options.model.partition(":")
+def _found(name: str) -> Any:
+    """What `name` names: a spec of ours, or anything that can be imported."""
+    if name in MODELS:
+        return MODELS[name]
+    module_name, colon, attribute = name.partition(":")
     if not colon:
         raise ExportError(
-            f"no network is called {options.model!r}; there are {', '.join(MODELS)}, or give "
+            f"no network is called {name!r}; there are {', '.join(MODELS)}, or give "
             "package.module:factory"
         )
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise ExportError(f"{options.model} cannot be imported: {error}") from error
+        raise ExportError(f"{name} cannot be imported: {error}") from error
+
+
+def _network(found: Any, options: ExportOptions, num_features: int) -> nn.Module:
     if isinstance(found, nn.Module):
         return found
+    offered: dict[str, Any] = {"num_features": num_features, "seed": options.seed}
+    if isinstance(found, ModelSpec):
+        if found.class_names and options.class_names is not None:
+            offered["num_classes"] = len(options.class_names)
+        found = found.build
     if not callable(found):
         raise ExportError(f"{options.model} is {type(found).__name__}, expected a torch module")
     accepted = inspect.signature(found).parameters
-    offered = {"num_features": num_features, "seed": options.seed}
     network = found(**{name: value for name, value in offered.items() if name in accepted})
     if not isinstance(network, nn.Module):
         raise ExportError(

@@ -17,7 +17,7 @@ from voxgate_ops import torch_ops  # noqa: F401 (registers torch.ops.voxgate)
 from voxgate_ops.errors import ExportError
 from voxgate_ops.export.translation import frozen_batch_norm
 from voxgate_ops.metadata import OutputMeaning, OutputMetadata
-from voxgate_ops.nn import SparseConvTensor
+from voxgate_ops.nn import SparseBatchNorm, SparseConvTensor, SparseSyncBatchNorm
 
 UNNAMED_OUTPUT = "out"
 INPUT_NAMES = ("coords", "features", "points", "point_batch", "batch_size")
@@ -226,6 +226,14 @@ def _check_names(found: Mapping[str, Any], outputs: Mapping[str, Tensor], plan: 
 # --- preparing the network ----------------------------------------------------------------------
 
 
+_BATCH_NORM_FORWARDS = (
+    _BatchNorm.forward,
+    nn.SyncBatchNorm.forward,
+    SparseBatchNorm.forward,
+    SparseSyncBatchNorm.forward,
+)
+
+
 class _FrozenBatchNorm(nn.Module):
     """Stands in for a batch normalization in eval mode while tracing."""
 
@@ -243,11 +251,10 @@ class _FrozenBatchNorm(nn.Module):
         self.register_buffer("mean", norm.running_mean)
         self.register_buffer("variance", norm.running_var)
 
-    def forward(self, x: Tensor) -> Tensor:
-        normalized: Tensor = frozen_batch_norm(
-            x, self.scale, self.shift, self.mean, self.variance, self.epsilon
-        )
-        return normalized
+    def forward(self, x: Any) -> Any:
+        if isinstance(x, SparseConvTensor):
+            return x.replace_feature(self.forward(x.features))
+        return frozen_batch_norm(x, self.scale, self.shift, self.mean, self.variance, self.epsilon)
 
 
 def eager_copy(network: nn.Module) -> nn.Module:
@@ -261,11 +268,8 @@ def traceable_copy(network: nn.Module) -> nn.Module:
 
 
 def _freeze(module: nn.Module, path: str) -> nn.Module:
-    plain = isinstance(module, _BatchNorm) and type(module).forward in (
-        _BatchNorm.forward,
-        nn.SyncBatchNorm.forward,
-    )
-    if plain and isinstance(module, _BatchNorm):
+    # A subclass that computes something else is traced as it is.
+    if isinstance(module, _BatchNorm) and type(module).forward in _BATCH_NORM_FORWARDS:
         return _FrozenBatchNorm(module, path)
     # Not named_children(): it passes over a module that is registered under a second name.
     for name, child in list(module._modules.items()):

@@ -43,7 +43,10 @@ class ResidualBlock(spconv.SparseModule):
         out = self.conv1(x)
         out = out.replace_feature(self.relu(self.bn1(out.features)))
         out = self.conv2(out)
-        return out.replace_feature(self.relu(self.bn2(out.features) + x.features))
+        y: spconv.SparseConvTensor = out.replace_feature(
+            self.relu(self.bn2(out.features) + x.features)
+        )
+        return y
 
 
 @torch.no_grad()
