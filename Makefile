@@ -24,13 +24,13 @@ $(BIN)/python:
 # The stamps make a second run quick and independent of the network.
 $(VENV)/.requirements: pyproject.toml constraints.txt | $(BIN)/python
 	@sh .ci/check_machine >/dev/null
-	$(BIN)/python -m pip install --quiet -c constraints.txt cmake ninja \
-	  $$($(BIN)/python -c 'import tomllib; print(*(repr(r) for r in tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))' | tr -d "'")
+	$(BIN)/python .ci/requirements.py > build/requirements.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -r build/requirements.txt
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.requirements
-	$(LOCK) env CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/python -m pip install --quiet -c constraints.txt \
-	  --no-build-isolation --editable '.[server,export,dev]'
+	$(LOCK) env CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/python -m pip install --quiet \
+	  --no-build-isolation --no-deps --editable .
 	@touch $@
 
 .PHONY: setup
