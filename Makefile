@@ -22,7 +22,7 @@ $(BIN)/python:
 	@python=$$(sh .ci/check_machine) && "$$python" -m venv $(VENV)
 
 # The stamps make a second run quick and independent of the network.
-$(VENV)/.requirements: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.requirements: pyproject.toml constraints.txt .ci/requirements.py | $(BIN)/python
 	@sh .ci/check_machine >/dev/null
 	$(BIN)/python .ci/requirements.py > build/requirements.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -r build/requirements.txt
