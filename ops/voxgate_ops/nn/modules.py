@@ -22,6 +22,11 @@ class SparseModule(nn.Module):
         self._sparse_unique_name = ""
 
 
+def in_order(container: nn.Module) -> list[nn.Module]:
+    """The modules of a container, one that is in it twice twice (children() gives it once)."""
+    return [module for module in container._modules.values() if module is not None]
+
+
 class SparseSequential(SparseModule):
     """Modules run one after the other: sparse ones on the tensor, others on its features.
 
@@ -39,7 +44,7 @@ class SparseSequential(SparseModule):
             self.add(module, name)
 
     def __getitem__(self, index: int) -> nn.Module:
-        modules = list(self.children())
+        modules = in_order(self)
         if not -len(modules) <= index < len(modules):
             raise IndexError(f"index {index} is out of range for {len(modules)} modules")
         return modules[index]
@@ -55,7 +60,7 @@ class SparseSequential(SparseModule):
         self.add_module(name, module)
 
     def forward(self, input: Any) -> Any:
-        for module in self.children():
+        for module in in_order(self):
             if is_spconv_module(module) or not isinstance(input, SparseConvTensor):
                 input = module(input)
             elif not _needs_rows(module, input.features):

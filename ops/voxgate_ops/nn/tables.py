@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from voxgate_ops.nn.core import SparseConvTensor
-from voxgate_ops.nn.modules import SparseModule
+from voxgate_ops.nn.modules import SparseModule, in_order
 
 
 class JoinTable(SparseModule):
@@ -33,7 +33,7 @@ class ConcatTable(SparseModule):
     """Runs every module on the same input: a list of their outputs."""
 
     def forward(self, input: Any) -> list[Any]:
-        return [module(input) for module in self.children()]
+        return [module(input) for module in in_order(self)]
 
     def add(self, module: nn.Module) -> ConcatTable:
         self.add_module(str(len(self._modules)), module)
