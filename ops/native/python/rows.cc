@@ -54,10 +54,8 @@ nb::ndarray<nb::numpy, float> ReduceRows(const Array<float>& x, const Array<int3
                                          int threads) {
   Expect(x, "x", {kAny, kAny});
   Expect(row, "row", {Size(x, 0)});
-  if (num_outputs < 0 || num_outputs > rulebook::kMaxSites) {
-    rulebook::ThrowInvalid("num_outputs ", num_outputs, " is outside [0, ", rulebook::kMaxSites,
-                           "]");
-  }
+  if (num_outputs < 0) rulebook::ThrowInvalid("num_outputs ", num_outputs, " must not be negative");
+  rulebook::CheckedProduct(1, num_outputs, rulebook::kMaxSites, "num_outputs");
   const ReduceMode reduce_mode = Choose(mode, "mode", kModes);
   Output<float> out({num_outputs, Size(x, 1)});
   RunReleased(threads, [&](rulebook::CpuContext& context) {

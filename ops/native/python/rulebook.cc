@@ -91,9 +91,8 @@ nb::ndarray<nb::numpy, int32_t> InverseRulebook(const Array<int32_t>& neighbors,
                                                 int threads) {
   Expect(neighbors, "neighbors", {kAny, kAny});
   const int64_t volume = Size(neighbors, 0);
-  if (num_inputs < 0 || num_inputs > rulebook::kMaxSites) {
-    rulebook::ThrowInvalid("num_inputs ", num_inputs, " is outside [0, ", rulebook::kMaxSites, "]");
-  }
+  if (num_inputs < 0) rulebook::ThrowInvalid("num_inputs ", num_inputs, " must not be negative");
+  rulebook::CheckedProduct(1, num_inputs, rulebook::kMaxSites, "num_inputs");
   CheckCells(volume, num_inputs);
   Output<int32_t> inverse({volume, num_inputs});
   RunReleased(threads, [&](rulebook::CpuContext& context) {

@@ -11,9 +11,9 @@ from torch import Tensor
 
 # The limits of rulebook/shape.h: what one call may generate.
 MAX_AXES = 4
-MAX_SITES = 1 << 28
-MAX_RULEBOOK_CELLS = 1 << 32
-MAX_DENSE_ELEMENTS = 1 << 31
+MAX_SITES = 1 << 26
+MAX_RULEBOOK_CELLS = 1 << 30
+MAX_DENSE_ELEMENTS = 1 << 30
 MAX_KERNEL_VOLUME = 4096
 MAX_BATCH_SIZE = 1 << 16
 MAX_AXIS_SIZE = 1 << 31

@@ -26,7 +26,7 @@ def sparse_to_dense(
     """`[batch_size, C, *spatial_shape]`, 0 where no site is; of equal sites the last row wins.
 
     coords int32 `[N, 1+D]` in any order, features `[N, C]`. Raises ValueError for a site outside
-    the grid or the batch, and for a dense tensor over the limit of 2^31 elements.
+    the grid or the batch, and for a dense tensor over the limit of 2^30 elements.
     """
     shape = check_spatial_shape(spatial_shape)
     check_coords(coords, len(shape))

@@ -88,7 +88,8 @@ def rotated_nms(
     boxes `[R, 7]` (x, y, z, dx, dy, dz, yaw in radians), scores `[R]`, frame int32 `[R]`. A box
     takes part iff its score >= score_threshold (NaN never does) and is suppressed when its
     bird's-eye IoU with a kept box of its frame is > iou_threshold; `max_per_frame` 0 keeps all.
-    Raises ValueError for shapes that do not fit and thresholds that are NaN.
+    A box without area overlaps nothing. Raises ValueError for shapes that do not fit, NaN
+    thresholds and a box that takes part with a value that is not finite.
     """
     rows = boxes.shape[0]
     if boxes.dim() != 2 or boxes.shape[1] != BOX_FIELDS:
@@ -101,6 +102,8 @@ def rotated_nms(
     if not 0 <= max_per_frame <= MAX_SITES:
         raise ValueError(f"max_per_frame {max_per_frame} is outside [0, {MAX_SITES}]")
     candidates = (scores >= score_threshold).nonzero()[:, 0]
+    for row in candidates[~boxes[candidates].isfinite().all(dim=1)].tolist():
+        raise ValueError(f"boxes[{row}] = {boxes[row].tolist()} is not finite")
     candidates = candidates[torch.argsort(scores[candidates], descending=True, stable=True)]
     kept: list[int] = []
     for number in torch.unique(frame[candidates]).tolist():
