@@ -19,10 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.context import ROOT
+from benchmarks.quiet import Quiet
 from benchmarks.sites import load_scan
 from voxgate_ops.session import operators_library
 
 _WARMUP = 2
+_PATIENCE = 30.0
 
 
 def node_times(model: Path, runs: int, threads: int) -> tuple[list[str], dict[str, list[float]]]:
@@ -40,7 +42,9 @@ def node_times(model: Path, runs: int, threads: int) -> tuple[list[str], dict[st
         options.profile_file_prefix = str(Path(folder) / "profile")
         options.register_custom_ops_library(str(operators_library()))
         session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        settle = Quiet(_PATIENCE)
         for _ in range(_WARMUP + runs):
+            settle()
             session.run(None, inputs)
         events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())
     times: dict[str, list[float]] = defaultdict(list)
