@@ -5,8 +5,8 @@
 #include <cmath>
 #include <vector>
 
-#include "chunks.h"
 #include "packed_weight.h"
+#include "parallel.h"
 #include "rulebook/error.h"
 
 namespace rulebook {
@@ -178,10 +178,9 @@ class Tile {
 template <>
 void SparseConv<Device::kCpu, float>(CpuContext& context, const ConvInputs<float>& in,
                                      const CpuWeight& weight, float* out) {
-  const cpu::Chunks tiles(in.outputs, TileRows(in.outputs));
-  context.ParallelFor(tiles.count(), [&](int64_t tile) {
-    Tile(in, weight, tiles.begin(tile), tiles.end(tile), out).Run();
-  });
+  cpu::ForBlocks(
+      context, in.outputs, TileRows(in.outputs),
+      [&](int64_t, int64_t begin, int64_t end) { Tile(in, weight, begin, end, out).Run(); });
 }
 
 }  // namespace rulebook

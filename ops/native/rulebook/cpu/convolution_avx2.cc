@@ -35,9 +35,8 @@ void Accumulate(const float* features, int64_t feature_stride, int64_t in_channe
 
 const ConvKernels& Avx2ConvKernels() {
   static constexpr ConvKernels kernels = {
-      /*lanes=*/8,           /*max_panel_width=*/16,
-      /*pair_slack=*/1,      FindPairsScalar,
-      Accumulate,            AccumulateDepthwise<Vec8>,
+      /*lanes=*/8,      /*max_panel_width=*/16,
+      /*pair_slack=*/1, FindPairsScalar,        Accumulate, AccumulateDepthwise<Vec8>,
   };
   return kernels;
 }

@@ -66,9 +66,9 @@ void Accumulate(const float* features, int64_t feature_stride, int64_t in_channe
 
 const ConvKernels& Avx512ConvKernels() {
   static constexpr ConvKernels kernels = {
-      /*lanes=*/16,          /*max_panel_width=*/64,
-      /*pair_slack=*/16,     FindPairs,
-      Accumulate,            AccumulateDepthwise<Vec16>,
+      /*lanes=*/16,      /*max_panel_width=*/64,
+      /*pair_slack=*/16, FindPairs,
+      Accumulate,        AccumulateDepthwise<Vec16>,
   };
   return kernels;
 }

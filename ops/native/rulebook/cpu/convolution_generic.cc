@@ -31,9 +31,8 @@ void Accumulate(const float* features, int64_t feature_stride, int64_t in_channe
 
 const ConvKernels& GenericConvKernels() {
   static constexpr ConvKernels kernels = {
-      /*lanes=*/4,           /*max_panel_width=*/8,
-      /*pair_slack=*/1,      FindPairsScalar,
-      Accumulate,            AccumulateDepthwise<Vec4>,
+      /*lanes=*/4,      /*max_panel_width=*/8,
+      /*pair_slack=*/1, FindPairsScalar,       Accumulate, AccumulateDepthwise<Vec4>,
   };
   return kernels;
 }

@@ -66,8 +66,7 @@ void AccumulateRest(int64_t rest, const float* features, int64_t feature_stride,
 
 template <typename Vec, int kRows, int kVecs>
 void AccumulatePanel(const float* features, int64_t feature_stride, int64_t in_channels,
-                     const TilePairs& pairs, const float* weight, float* sums,
-                     int64_t sum_stride) {
+                     const TilePairs& pairs, const float* weight, float* sums, int64_t sum_stride) {
   int64_t p = 0;
   for (; p + kRows <= pairs.count; p += kRows) {
     AccumulateBlock<Vec, kRows, kVecs>(features, feature_stride, in_channels, pairs.in_row + p,
@@ -87,7 +86,8 @@ void AccumulateDepthwise(const float* features, int64_t channels, const TilePair
     float* y = sums + pairs.out_row[p] * sum_stride;
     int64_t c = 0;
     for (; c < whole; c += Vec::kLanes) {
-      Vec::Store(y + c, Vec::MultiplyAdd(Vec::Load(x + c), Vec::Load(weight + c), Vec::Load(y + c)));
+      Vec::Store(y + c,
+                 Vec::MultiplyAdd(Vec::Load(x + c), Vec::Load(weight + c), Vec::Load(y + c)));
     }
     for (; c < channels; ++c) y[c] += x[c] * weight[c];
   }

@@ -67,7 +67,8 @@ SpatialShape ConvGeometry::OutputShape(const SpatialShape& input_shape) const {
   }
   SpatialShape shape;
   shape.axes = axes();
-  for (int axis = 0; axis < axes(); ++axis) shape[axis] = OutputSize(*this, axis, input_shape[axis]);
+  for (int axis = 0; axis < axes(); ++axis)
+    shape[axis] = OutputSize(*this, axis, input_shape[axis]);
   for (int axis = 0; axis < axes(); ++axis) {
     if (shape[axis] < 1) {
       ThrowInvalid("kernel_size ", ToString(kernel_size), ", dilation ", ToString(dilation),

@@ -13,6 +13,9 @@
 namespace rulebook::cpu {
 namespace {
 
+// Up to this many inputs it is cheaper to compare with all of them than to look for the first.
+constexpr int64_t kShortLine = 8;
+
 // Outputs [begin, begin + count) of one line against one line of inputs. `first` is the first input
 // that can still matter and moves up. kKernel = 0 takes the kernel size from the task.
 template <typename Ints, int kKernel>
@@ -24,7 +27,9 @@ inline __attribute__((always_inline)) void FillRun(const FillTask& task, int64_t
   const int32_t* out = task.out.coord + begin;
   const int32_t low = out[0] * task.stride - task.padding;
   const int32_t high = out[count - 1] * task.stride - task.padding + (kernel - 1);
-  while (first < in_end && in[first] < low) ++first;
+  if (in_end - first > kShortLine) {
+    while (first < in_end && in[first] < low) ++first;
+  }
   const typename Ints::Type lows =
       Ints::Subtract(Ints::Multiply(Ints::LoadSome(out, count), Ints::Broadcast(task.stride)),
                      Ints::Broadcast(task.padding));
@@ -32,12 +37,19 @@ inline __attribute__((always_inline)) void FillRun(const FillTask& task, int64_t
     typename Ints::Type found[kKernel];
 #pragma GCC unroll 8
     for (int32_t k = 0; k < kKernel; ++k) found[k] = Ints::Broadcast(-1);
-    for (int64_t i = first; i < in_end && in[i] <= high; ++i) {
-      const typename Ints::Type offset = Ints::Subtract(Ints::Broadcast(in[i]), lows);
+    // A few inputs at a time, the last one repeated: few lines need a second round, so that the
+    // loop's end is no coin toss either.
+    constexpr int64_t kRound = 4;
+    for (int64_t round = first; round < in_end && in[round] <= high; round += kRound) {
+#pragma GCC unroll 4
+      for (int64_t j = 0; j < kRound; ++j) {
+        const int64_t i = round + j < in_end ? round + j : in_end - 1;
+        const typename Ints::Type offset = Ints::Subtract(Ints::Broadcast(in[i]), lows);
 #pragma GCC unroll 8
-      for (int32_t k = 0; k < kKernel; ++k) {
-        found[k] = Ints::SelectEqual(offset, Ints::Broadcast(k),
-                                     Ints::Broadcast(static_cast<int32_t>(i)), found[k]);
+        for (int32_t k = 0; k < kKernel; ++k) {
+          found[k] = Ints::SelectEqual(offset, Ints::Broadcast(k),
+                                       Ints::Broadcast(static_cast<int32_t>(i)), found[k]);
+        }
       }
     }
 #pragma GCC unroll 8

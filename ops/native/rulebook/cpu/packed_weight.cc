@@ -35,9 +35,9 @@ const ConvKernels& KernelsOf(Isa isa) {
 void CheckWeightShape(const WeightShape& shape) {
   if (shape.kernel_volume < 1 || shape.in_channels < 1 || shape.out_channels < 1 ||
       shape.groups < 1) {
-    ThrowInvalid("weight: kernel volume ", shape.kernel_volume, ", in channels ",
-                 shape.in_channels, ", out channels ", shape.out_channels, ", groups ",
-                 shape.groups, " must all be at least 1");
+    ThrowInvalid("weight: kernel volume ", shape.kernel_volume, ", in channels ", shape.in_channels,
+                 ", out channels ", shape.out_channels, ", groups ", shape.groups,
+                 " must all be at least 1");
   }
   if (shape.in_channels % shape.groups != 0 || shape.out_channels % shape.groups != 0) {
     ThrowInvalid("weight: ", shape.groups, " groups do not divide ", shape.in_channels,
@@ -76,8 +76,8 @@ PackedWeight<Device::kCpu, float>::PackedWeight(const cpu::ConvKernels& kernels,
     panel_begin_.push_back(column);
   }
   panel_begin_.push_back(padded_group_);
-  data_ = cpu::AllocateFloats(shape.kernel_volume * shape.groups * group_in_channels() *
-                              padded_group_);
+  data_ =
+      cpu::AllocateFloats(shape.kernel_volume * shape.groups * group_in_channels() * padded_group_);
   PackPanels(weight);
 }
 
@@ -91,8 +91,8 @@ void PackedWeight<Device::kCpu, float>::PackPanels(const float* weight) {
         const int64_t filled = std::min(target.width, outputs - panel_begin(p));
         auto* to = const_cast<float*>(target.weight);
         for (int64_t c = 0; c < inputs; ++c, to += target.width) {
-          const float* from = weight + (k * inputs + c) * shape_.out_channels + g * outputs +
-                              panel_begin(p);
+          const float* from =
+              weight + (k * inputs + c) * shape_.out_channels + g * outputs + panel_begin(p);
           std::fill(std::copy_n(from, filled, to), to + target.width, 0.0F);
         }
       }

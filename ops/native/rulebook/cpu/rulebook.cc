@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "axis_relation.h"
-#include "chunks.h"
+#include "parallel.h"
 #include "site_trie.h"
 #include "trie_descent.h"
 
@@ -44,9 +44,7 @@ class Descent {
   const TrieLevel& in_level() const { return in_[static_cast<size_t>(axis_) + 1]; }
   PrefixRulebook prefixes() const { return {neighbors_.data(), volume_, outputs_}; }
 
-  TrieLevel Generate() const {
-    return GenerateLevel(context_, in_level(), relation(), prefixes());
-  }
+  TrieLevel Generate() const { return GenerateLevel(context_, in_level(), relation(), prefixes()); }
 
   // Goes one axis down, to the output prefixes `out`.
   void Advance(const TrieLevel& out) {
@@ -78,9 +76,8 @@ void CheckRulebookCells(const ConvGeometry& geometry, int64_t outputs) {
 // coords [rows, columns] of a level from those of its parents [parents, columns - 1].
 void ExtendPrefixes(CpuContext& context, const std::vector<int32_t>& parents,
                     const TrieLevel& level, int64_t columns, int32_t* coords) {
-  const cpu::Chunks chunks(level.parents(), 1024);
-  context.ParallelFor(chunks.count(), [&](int64_t task) {
-    for (int64_t parent = chunks.begin(task); parent < chunks.end(task); ++parent) {
+  cpu::ForBlocks(context, level.parents(), 1024, [&](int64_t, int64_t begin, int64_t end) {
+    for (int64_t parent = begin; parent < end; ++parent) {
       const auto p = static_cast<size_t>(parent);
       for (int64_t node = level.begin[p]; node < level.begin[p + 1]; ++node) {
         int32_t* row = coords + node * columns;

@@ -1,48 +1,38 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 #include "site_trie.h"
 
-#include <string>
+#include "coords_text.h"
 
 namespace rulebook::cpu {
 namespace {
 
-std::string RowText(CoordsView coords, int64_t row) {
-  std::string text = "[";
-  for (int c = 0; c <= coords.axes; ++c) {
-    text += (c ? ", " : "") + std::to_string(coords.row(row)[c]);
-  }
-  return text + "]";
-}
-
-void CheckInRange(CoordsView coords, int64_t row, const SpatialShape& shape) {
-  const int32_t* site = coords.row(row);
-  if (site[0] < 0 || site[0] >= kMaxBatchSize) {
-    ThrowInvalid("coords: row ", row, " has batch index ", site[0], ", must be in [0, ",
-                 kMaxBatchSize, ")");
-  }
-  for (int axis = 0; axis < coords.axes; ++axis) {
-    if (site[1 + axis] < 0 || site[1 + axis] >= shape[axis]) {
-      ThrowInvalid("coords: row ", row, " is ", RowText(coords, row), ", outside spatial_shape ",
-                   ToString(shape), " on axis ", axis);
+// Unrolled over the columns: building the trie is one pass over rows of a few ints.
+template <int kAxes>
+void AddRows(CoordsView coords, const SpatialShape& shape, SiteTrie& trie) {
+  int32_t limit[kAxes + 1] = {static_cast<int32_t>(kMaxBatchSize)};
+  for (int axis = 0; axis < kAxes; ++axis) limit[axis + 1] = static_cast<int32_t>(shape[axis]);
+  int32_t* leaves = trie[kAxes].coord.data();
+  for (int64_t row = 0; row < coords.rows; ++row) {
+    const int32_t* site = coords.data + row * (kAxes + 1);
+    bool in_range = true;
+    for (int c = 0; c <= kAxes; ++c) {
+      in_range &= static_cast<uint32_t>(site[c]) < static_cast<uint32_t>(limit[c]);
+    }
+    if (!in_range) ThrowOutside("coords", coords, row, kMaxBatchSize, shape);
+    leaves[row] = site[kAxes];
+    int level = 0;  // the first at which this row starts a new node
+    if (row > 0) {
+      const int32_t* before = site - (kAxes + 1);
+      while (level < kAxes && site[level] == before[level]) ++level;
+      if (site[level] <= before[level]) ThrowUnordered("coords", coords, row);
+    }
+    for (; level < kAxes; ++level) {
+      TrieLevel& below = trie[static_cast<size_t>(level) + 1];
+      const int64_t children = level + 1 == kAxes ? row : below.nodes();
+      trie[static_cast<size_t>(level)].coord.push_back(site[level]);
+      below.begin.push_back(static_cast<int32_t>(children));
     }
   }
-}
-
-[[noreturn]] void ThrowNotCanonical(CoordsView coords, int64_t row) {
-  ThrowInvalid("coords: row ", row, " ", RowText(coords, row), " does not come after row ", row - 1,
-               " ", RowText(coords, row - 1),
-               "; sites must be sorted and unique (SortSites makes them so)");
-}
-
-// The first column in which a row differs from the one before it, 0 for row 0; checks the order.
-int FirstNewColumn(CoordsView coords, int64_t row) {
-  if (row == 0) return 0;
-  const int32_t* site = coords.row(row);
-  const int32_t* before = coords.row(row - 1);
-  int column = 0;
-  while (column < coords.axes && site[column] == before[column]) ++column;
-  if (site[column] <= before[column]) ThrowNotCanonical(coords, row);
-  return column;
 }
 
 }  // namespace
@@ -53,23 +43,24 @@ SiteTrie BuildTrie(CoordsView coords, const SpatialShape& shape) {
     ThrowInvalid("coords: ", coords.axes, " spatial axes, but spatial_shape ", ToString(shape),
                  " has ", shape.axes);
   }
-  if (coords.rows > kMaxSites) {
-    ThrowTooLarge("coords: ", coords.rows, " sites, the limit is ", kMaxSites);
-  }
+  CheckCoordsView("coords", coords);
   const int last = coords.axes;
   SiteTrie trie(static_cast<size_t>(last) + 1);
   trie.back().coord.resize(static_cast<size_t>(coords.rows));
   trie[0].begin.push_back(0);
-  for (int64_t row = 0; row < coords.rows; ++row) {
-    const int32_t* site = coords.row(row);
-    CheckInRange(coords, row, shape);
-    trie.back().coord[static_cast<size_t>(row)] = site[last];
-    for (int level = FirstNewColumn(coords, row); level < last; ++level) {
-      const auto depth = static_cast<size_t>(level);
-      const int64_t children = level + 1 == last ? row : trie[depth + 1].nodes();
-      trie[depth].coord.push_back(site[level]);
-      trie[depth + 1].begin.push_back(static_cast<int32_t>(children));
-    }
+  switch (last) {
+    case 1:
+      AddRows<1>(coords, shape, trie);
+      break;
+    case 2:
+      AddRows<2>(coords, shape, trie);
+      break;
+    case 3:
+      AddRows<3>(coords, shape, trie);
+      break;
+    default:
+      AddRows<4>(coords, shape, trie);
+      break;
   }
   for (auto& level : trie) level.begin.push_back(static_cast<int32_t>(level.nodes()));
   return trie;

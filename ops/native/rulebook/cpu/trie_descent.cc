@@ -6,8 +6,8 @@
 #include <limits>
 #include <vector>
 
-#include "chunks.h"
 #include "line_kernels.h"
+#include "parallel.h"
 
 namespace rulebook::cpu {
 namespace {
@@ -56,14 +56,16 @@ class OutputUnion {
     return window < relation_.out_size;
   }
 
+  // Marks what [window, window + kWindow) holds, and drops the inputs that feed nothing beyond.
   void MarkWindow(int64_t window) {
     const int64_t end = std::min(window + kWindow, relation_.out_size);
     const bool runs = relation_.FeedsRuns() && relation_.kernel <= 64;
-    for (const auto& list : lists_) {
+    for (auto& list : lists_) {
       for (const int32_t* i = list.head; i != list.last; ++i) {
         const int64_t first = relation_.FirstOutput(*i);
         const int64_t last = relation_.LastOutput(*i);
         if (first >= end) break;
+        if (last < end) list.head = i + 1;
         if (runs && first >= window && last < end) {
           if (last >= first) MarkRun(first - window, last - first + 1);
         } else {
@@ -85,12 +87,14 @@ class OutputUnion {
   }
 
   void TakeMarked(int64_t window, std::vector<int32_t>& outputs) {
+    int64_t count = 0;
     for (int64_t word = first_word_; word <= last_word_; ++word) {
       for (uint64_t bits = bits_[word]; bits != 0; bits &= bits - 1) {
-        outputs.push_back(static_cast<int32_t>(window + word * 64 + __builtin_ctzll(bits)));
+        found_[count++] = static_cast<int32_t>(window + word * 64 + __builtin_ctzll(bits));
       }
       bits_[word] = 0;
     }
+    outputs.insert(outputs.end(), found_, found_ + count);
     first_word_ = kWords;
     last_word_ = -1;
   }
@@ -100,6 +104,7 @@ class OutputUnion {
   uint64_t bits_[kWords + 1] = {};  // a run may reach one word further
   int64_t first_word_ = kWords;
   int64_t last_word_ = -1;
+  int32_t found_[kWindow];
 };
 
 // --- who feeds whom ------------------------------------------------------------------------------
@@ -198,29 +203,30 @@ TrieLevel GenerateLevel(CpuContext& context, const TrieLevel& in, const AxisRela
     std::vector<int32_t> coord;
     std::vector<int32_t> counts;
   };
-  const Chunks chunks(parents.outputs, 64);
-  std::vector<Part> parts(static_cast<size_t>(chunks.count()));
+  constexpr int64_t kParentsPerTask = 64;
+  std::vector<Part> parts(static_cast<size_t>(CeilDiv(parents.outputs, kParentsPerTask)));
   std::atomic<int64_t> total{0};
-  context.ParallelFor(chunks.count(), [&](int64_t task) {
-    Part& part = parts[static_cast<size_t>(task)];
-    OutputUnion outputs(relation);
-    for (int64_t parent = chunks.begin(task); parent < chunks.end(task); ++parent) {
-      outputs.Clear();
-      for (int64_t prefix = 0; prefix < parents.volume; ++prefix) {
-        const int32_t in_parent = parents.at(prefix, parent);
-        if (in_parent < 0) continue;
-        const Children children = ChildrenOf(in, in_parent);
-        outputs.Add(children.coord + children.begin, children.coord + children.end);
-      }
-      const size_t before = part.coord.size();
-      outputs.AppendTo(part.coord);
-      const auto count = static_cast<int64_t>(part.coord.size() - before);
-      part.counts.push_back(static_cast<int32_t>(count));
-      if (total.fetch_add(count) + count > kMaxSites) {
-        ThrowTooLarge("the convolution generates more than ", kMaxSites, " sites");
-      }
-    }
-  });
+  ForBlocks(context, parents.outputs, kParentsPerTask,
+            [&](int64_t block, int64_t begin, int64_t end) {
+              Part& part = parts[static_cast<size_t>(block)];
+              OutputUnion outputs(relation);
+              for (int64_t parent = begin; parent < end; ++parent) {
+                outputs.Clear();
+                for (int64_t prefix = 0; prefix < parents.volume; ++prefix) {
+                  const int32_t in_parent = parents.at(prefix, parent);
+                  if (in_parent < 0) continue;
+                  const Children children = ChildrenOf(in, in_parent);
+                  outputs.Add(children.coord + children.begin, children.coord + children.end);
+                }
+                const size_t before = part.coord.size();
+                outputs.AppendTo(part.coord);
+                const auto count = static_cast<int64_t>(part.coord.size() - before);
+                part.counts.push_back(static_cast<int32_t>(count));
+                if (total.fetch_add(count) + count > kMaxSites) {
+                  ThrowTooLarge("the convolution generates more than ", kMaxSites, " sites");
+                }
+              }
+            });
   TrieLevel out;
   out.coord.reserve(static_cast<size_t>(total.load()));
   out.begin.reserve(static_cast<size_t>(parents.outputs) + 1);

@@ -8,8 +8,8 @@
 
 namespace rulebook {
 
-// A metric grid over points. `range` is (lo_x, lo_y, lo_z, hi_x, hi_y, hi_z) and `voxel_size` (x, y,
-// z): point order, the reverse of coords order. Works for 1 to kMaxAxes axes.
+// A metric grid over points. `range` is (lo_x, lo_y, lo_z, hi_x, hi_y, hi_z) and `voxel_size` (x,
+// y, z): point order, the reverse of coords order. Works for 1 to kMaxAxes axes.
 struct VoxelGrid {
   std::vector<float> range;       // [2 * axes]
   std::vector<float> voxel_size;  // [axes]
