@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.text import Text
 
 from voxgate_server import app
 from voxgate_server.app import Addresses
@@ -78,11 +79,15 @@ def serve(
     except ValidationError as error:
         for item in error.errors():
             where = ".".join(str(part) for part in item["loc"])
-            console.print(f"[red]error:[/] {where}: {item['msg']}, got {item['input']!r}")
+            _complain(console, f"{where}: {item['msg']}, got {item['input']!r}")
         raise typer.Exit(2) from error
     except StartupError as error:
-        console.print("[red]error:[/]", str(error), highlight=False, markup=False)
+        _complain(console, str(error))
         raise typer.Exit(1) from error
+
+
+def _complain(console: Console, message: str) -> None:
+    console.print(Text.assemble(("error: ", "red"), message), soft_wrap=True)
 
 
 def _run(settings: Settings) -> None:

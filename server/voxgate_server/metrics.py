@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -128,8 +129,9 @@ class MetricsServer:
                 self._handle, host, port, limit=_MAX_REQUEST_BYTES
             )
         except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise StartupError(
-                f"cannot listen on {host}:{port} for metrics: {error.strerror or error}. "
+                f"cannot listen on {host}:{port} for metrics: {reason}. "
                 "Choose another one with --metrics-port"
             ) from error
         bound: int = self._server.sockets[0].getsockname()[1]

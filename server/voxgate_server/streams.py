@@ -85,7 +85,7 @@ class StreamState(Generic[Answer]):
     _unanswered: dict[str, _Unanswered[Answer]] = field(default_factory=dict)
     _assembly: _Assembly | None = None
     # Ids whose chunks are dropped until their last one; a dict for its order.
-    _broken: dict[str, None] = field(default_factory=dict)
+    _broken: dict[str | int, None] = field(default_factory=dict)
 
     @property
     def idle(self) -> bool:
@@ -249,9 +249,9 @@ def arrival_of(frame: pb.Frame, now: float, *parts: Payload) -> Arrival:
     return Arrival(frame.frame_id, frame.sensor_id, list(parts), now, now, captured_at)
 
 
-def _key(frame_id: str) -> str:
+def _key(frame_id: str) -> str | int:
     """What is remembered of a broken frame's id: bounded, whatever the client sends."""
-    return frame_id[: MAX_ID_BYTES + 1]
+    return frame_id if len(frame_id) <= MAX_ID_BYTES else hash(frame_id)
 
 
 def _shown(frame_id: str) -> str:

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from voxgate_server.app import App
-from voxgate_server.settings import Settings
-
 from tests.server.driver import Client
 from tests.server.models import points_model, refusing_model, voxel_model
+
+from voxgate_server.app import App
+from voxgate_server.settings import Settings
 
 StartServer = Callable[..., Awaitable[Client]]
 

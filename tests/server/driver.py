@@ -10,11 +10,11 @@ from typing import Any
 import grpc
 import numpy as np
 from numpy.typing import NDArray
+from tests.server.models import GRID
+
 from voxgate_protos import voxel_inference_pb2 as pb
 from voxgate_protos import voxel_inference_pb2_grpc as pb_grpc
 from voxgate_server.app import Addresses, App
-
-from tests.server.models import GRID
 
 TIMEOUT = 20.0
 Array = NDArray[Any]

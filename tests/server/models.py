@@ -1,5 +1,5 @@
 # Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
-"""Small models for the server's tests, of standard operators only, so that they build in no time."""
+"""Small models for the server's tests, of standard operators only: they build in no time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
 from voxgate_ops.metadata import ModelMetadata, OutputMetadata, write_metadata
 
 GRID = (8, 16, 16)

@@ -1,5 +1,5 @@
 # Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
-"""Bad input of every kind: the documented code, the values in the message, and the stream goes on."""
+"""Bad input of every kind: the documented code, the values in the message, a stream that lives."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from voxgate_protos import voxel_inference_pb2 as pb
-
 from tests.server.driver import (
     Client,
     Stream,
@@ -21,6 +19,8 @@ from tests.server.driver import (
     random_sites,
     voxels,
 )
+
+from voxgate_protos import voxel_inference_pb2 as pb
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NAN, INF = float("nan"), float("inf")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from voxgate_protos import voxel_inference_pb2 as pb
-
 from tests.server.driver import Client, arrays, chunks, cloud, frame, random_sites, voxels
+
+from voxgate_protos import voxel_inference_pb2 as pb
 
 
 def expected(count: int, seed: int = 0, scale: float = 3.0) -> dict[str, np.ndarray]:
