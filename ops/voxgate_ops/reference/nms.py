@@ -86,10 +86,10 @@ def rotated_nms(
     """int64 `[Q]`: indices of the kept boxes, by (frame, score descending, index).
 
     boxes `[R, 7]` (x, y, z, dx, dy, dz, yaw in radians), scores `[R]`, frame int32 `[R]`. A box
-    takes part iff its score >= score_threshold (NaN never does) and is suppressed when its
-    bird's-eye IoU with a kept box of its frame is > iou_threshold; `max_per_frame` 0 keeps all.
-    A box without area overlaps nothing. Raises ValueError for shapes that do not fit, NaN
-    thresholds and a box that takes part with a value that is not finite.
+    takes part iff its score >= score_threshold and all its values are finite (a NaN score never
+    does) and is suppressed when its bird's-eye IoU with a kept box of its frame is >
+    iou_threshold; `max_per_frame` 0 keeps all. A box without area overlaps nothing. Raises
+    ValueError for shapes that do not fit and NaN thresholds.
     """
     rows = boxes.shape[0]
     if boxes.dim() != 2 or boxes.shape[1] != BOX_FIELDS:
@@ -101,9 +101,8 @@ def rotated_nms(
         raise ValueError(f"iou_threshold {iou_threshold}, score_threshold {score_threshold}: NaN")
     if not 0 <= max_per_frame <= MAX_SITES:
         raise ValueError(f"max_per_frame {max_per_frame} is outside [0, {MAX_SITES}]")
-    candidates = (scores >= score_threshold).nonzero()[:, 0]
-    for row in candidates[~boxes[candidates].isfinite().all(dim=1)].tolist():
-        raise ValueError(f"boxes[{row}] = {boxes[row].tolist()} is not finite")
+    takes_part = (scores >= score_threshold) & boxes.isfinite().all(dim=1)
+    candidates = takes_part.nonzero()[:, 0]
     candidates = candidates[torch.argsort(scores[candidates], descending=True, stable=True)]
     kept: list[int] = []
     for number in torch.unique(frame[candidates]).tolist():

@@ -28,15 +28,11 @@ void CheckOptions(int64_t rows, const NmsOptions& options) {
   if (rows > kMaxSites) ThrowTooLarge("boxes: ", rows, " rows are over the limit ", kMaxSites);
 }
 
-void CheckFinite(const float* boxes, int64_t row) {
-  constexpr std::array<const char*, kBoxFields> kNames{"x", "y", "z", "dx", "dy", "dz", "yaw"};
-  for (int64_t field = 0; field < kBoxFields; ++field) {
-    const float value = boxes[row * kBoxFields + field];
-    if (!std::isfinite(value)) {
-      ThrowInvalid("boxes: row ", row, " has ", kNames[static_cast<size_t>(field)], " = ", value,
-                   ", expected a finite value");
-    }
-  }
+// A network's bad box must not fail the frames that share its batch, so it drops out like a score
+// below the threshold.
+bool TakesPart(const float* box, float score, float score_threshold) {
+  return score >= score_threshold &&
+         std::all_of(box, box + kBoxFields, [](float value) { return std::isfinite(value); });
 }
 
 // The boxes that take part, in the order in which they are considered.
@@ -44,9 +40,7 @@ std::vector<int64_t> Candidates(const float* boxes, const float* scores, const i
                                 int64_t rows, float score_threshold) {
   std::vector<int64_t> order;
   for (int64_t r = 0; r < rows; ++r) {
-    if (!(scores[r] >= score_threshold)) continue;
-    CheckFinite(boxes, r);
-    order.push_back(r);
+    if (TakesPart(boxes + r * kBoxFields, scores[r], score_threshold)) order.push_back(r);
   }
   std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
     if (frame[a] != frame[b]) return frame[a] < frame[b];

@@ -15,10 +15,10 @@ struct NmsOptions {
 
 // Greedy non-maximum suppression of rotated boxes in the x-y plane, each frame on its own.
 // boxes float32 [R, 7] (x, y, z, dx, dy, dz, yaw in radians), scores [R], frame [R]. A box takes
-// part iff its score >= score_threshold (NaN never does); it is suppressed when its
-// bird's-eye-view IoU with a kept box of its frame is > iou_threshold. kept: indices into boxes,
-// by (frame ascending, score descending, index ascending). A box without area overlaps nothing.
-// Throws for a NaN threshold and for a box that takes part with a value that is not finite.
+// part iff its score >= score_threshold and all its values are finite (a NaN score never does); it
+// is suppressed when its bird's-eye-view IoU with a kept box of its frame is > iou_threshold. kept:
+// indices into boxes, by (frame ascending, score descending, index ascending). A box without area
+// overlaps nothing. Throws for a NaN threshold.
 // `allocate(Q)` is called once.
 template <Device D>
 void RotatedNms(Context<D>& context, const float* boxes, const float* scores, const int32_t* frame,
