@@ -61,6 +61,8 @@ def print_case(console: Console, result: CaseResult) -> None:
         console.print(f"  [{color}]{word}[/] {target.name}: {target.value:.4g} ({limit})")
     for reason in result.not_measured:
         console.print(f"  [yellow]not measured[/] {reason}")
+    for doubt in result.doubts:
+        console.print(f"  [yellow]do not quote[/] {doubt}")
 
 
 def write_json(

@@ -37,7 +37,7 @@ class Target:
 
 @dataclass
 class CaseResult:
-    """Rows and targets of one case, or the reason why (part of) it was not measured."""
+    """Rows and targets of one case; why (part of) it was not measured, or is not to be trusted."""
 
     name: str
     title: str
@@ -45,6 +45,7 @@ class CaseResult:
     rows: list[Row] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     not_measured: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values; times in milliseconds."""
@@ -63,4 +64,5 @@ class CaseResult:
             ],
             "targets": [{**asdict(target), "met": target.met} for target in self.targets],
             "not_measured": self.not_measured,
+            "doubts": self.doubts,
         }

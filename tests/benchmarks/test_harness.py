@@ -163,10 +163,18 @@ def test_report_says_what_was_missed_and_what_was_not_measured(tmp_path: Path) -
     result.rows.append(Row("voxgate", 1, Sample((0.002, 0.001, 0.003)), {"ratio": 0.5}))
     result.targets.append(Target("of spconv's time", 0.5, 0.125))
     result.not_measured.append("spconv, 2 threads: no network")
+    result.doubts.append("the machine was busy")
     console = Console(record=True, width=120)
     print_case(console, result)
     text = console.export_text()
-    for part in ("a title", "sites 19", "2.00", "MISSED", "not measured spconv, 2 threads"):
+    for part in (
+        "a title",
+        "sites 19",
+        "2.00",
+        "MISSED",
+        "not measured spconv, 2 threads",
+        "do not quote",
+    ):
         assert part in text
     path = tmp_path / "new folder" / "result.json"
     write_json(path, {"cores": 2}, {"runs": 3}, [result])
