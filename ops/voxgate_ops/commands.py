@@ -88,9 +88,9 @@ def export(
 
         voxgate export sparse_unet models/sparse_unet/1/model.onnx --points
 
-        voxgate export voxel_backbone8x second.onnx --checkpoint second.pth --prefix backbone_3d.
+        voxgate export voxel_backbone8x bev.onnx --checkpoint second.pth
 
-        voxgate export my_package.networks:build my.onnx --spatial-shape 41,512,512 --num-features 4
+        voxgate export nets:build my.onnx --spatial-shape 9,64,64 --num-features 4
     """
     try:
         from voxgate_ops.export.by_name import ExportOptions
@@ -139,6 +139,7 @@ def _export_with_progress(options: ExportOptions) -> ExportReport:
         TimeElapsedColumn(),
         console=_errors,
         transient=True,
+        disable=not _errors.is_terminal,
     )
     with bar:
         task = bar.add_task("reading the network", total=len(STEPS))

@@ -150,8 +150,8 @@ def export_onnx(
         del proto
         step(STEPS[4])
         session = _open(draft)
-        expected = verification.eager_outputs(eager, checked, spatial_shape, voxelizer, plan)
-        differences = verification.compare(session, checked, expected, plan, voxelizer)
+        reference = verification.Reference(eager, checked, spatial_shape, voxelizer, plan)
+        differences = verification.compare(session, checked, reference, plan, voxelizer)
         refusal = verification.accepts_no_rows(session, checked, voxelizer)
         if refusal is not None:
             warnings.warn(f"{path} fails on a batch without sites: {refusal}", stacklevel=2)
