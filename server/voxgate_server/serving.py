@@ -21,6 +21,9 @@ from voxgate_server.repository import Model
 from voxgate_server.scheduler import Job, Scheduler, StreamQueue
 from voxgate_server.streams import Arrival
 
+# Outputs up to this size are encoded on the event loop: waking a worker would cost more.
+_INLINE_BYTES = 1 << 19
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -67,7 +70,8 @@ class ServedModel:
             RequestError: the frame was refused; `resolve` is not called.
         """
         started = time.monotonic()
-        frame = await self._in_worker(decode, ticket.arrival.parts, self.engine.frame_spec)
+        spec = self.engine.frame_spec
+        frame = await _guarded(self._workers, decode, ticket.arrival.parts, spec)
         ticket.decode_seconds = time.monotonic() - started
         # The arrays hold what is needed of the message from here on.
         ticket.arrival.parts.clear()
@@ -80,7 +84,9 @@ class ServedModel:
         Raises:
             InternalError: an output that is not what the model's metadata says.
         """
-        return await self._in_worker(self._encode, ticket, execution, in_stream)
+        size = sum(array.nbytes for array in execution.outputs.values())
+        workers = self._workers if size > _INLINE_BYTES else None
+        return await _guarded(workers, self._encode, ticket, execution, in_stream)
 
     def _encode(self, ticket: Ticket, execution: Execution, in_stream: bool) -> bytes:
         job, arrival = ticket.job, ticket.arrival
@@ -118,12 +124,15 @@ class ServedModel:
         self.metrics.observe("total", finished - arrival.last_at)
         return raw
 
-    async def _in_worker(self, work: Callable[..., T], *args: object) -> T:
-        """Run `work` off the event loop; whatever it breaks on, the frame gets an answer."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._workers, work, *args)
-        except RequestError:
-            raise
-        except Exception as error:
-            log.exception("%s failed", getattr(work, "__name__", "work"))
-            raise InternalError(f"{type(error).__name__}: {error}") from error
+
+async def _guarded(workers: Executor | None, work: Callable[..., T], *args: object) -> T:
+    """Run `work` in a worker, or here; whatever it breaks on, the frame gets an answer."""
+    try:
+        if workers is None:
+            return work(*args)
+        return await asyncio.get_running_loop().run_in_executor(workers, work, *args)
+    except RequestError:
+        raise
+    except Exception as error:
+        log.exception("%s failed", getattr(work, "__name__", "work"))
+        raise InternalError(f"{type(error).__name__}: {error}") from error
