@@ -13,8 +13,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def find_data_dir() -> Path | None:
-    """The folder of real scans: `$VOXGATE_TEST_DATA`, else `../shared/data` beside the checkout."""
-    named = os.environ.get("VOXGATE_TEST_DATA")
+    """The folder of real scans: `$VOXGATE_DATA`, else `../shared/data` beside the checkout."""
+    named = os.environ.get("VOXGATE_DATA")
     folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
     return folder if folder.is_dir() else None
 
@@ -24,7 +24,7 @@ def data_dir() -> Path:
     """The folder of real scans; the test is skipped where there is none."""
     folder = find_data_dir()
     if folder is None:
-        pytest.skip("no real scans here: set VOXGATE_TEST_DATA to their folder")
+        pytest.skip("no real scans here: set VOXGATE_DATA to their folder")
     return folder
 
 
