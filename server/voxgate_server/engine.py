@@ -20,7 +20,7 @@ from voxgate_ops.metadata import ModelMetadata, OutputMetadata, read_metadata
 from voxgate_ops.session import open_session
 from voxgate_protos import voxel_inference_pb2 as pb
 from voxgate_server.codec import Array, DecodedFrame, FrameSpec, OutputSpec, wire_type
-from voxgate_server.errors import InternalError, InvalidFrame, InvalidRequest
+from voxgate_server.errors import InternalError, InvalidFrame, InvalidRequest, ModelLimitExceeded
 from voxgate_server.settings import Settings
 
 _TENSOR_TYPES: dict[str, np.dtype[Any]] = {
@@ -34,6 +34,8 @@ _TENSOR_TYPES: dict[str, np.dtype[Any]] = {
     "tensor(bool)": np.dtype(np.bool_),
 }
 _MATRIX_RANK = 2
+# How the operators mark a limit that was passed: ONNX Runtime has no code for it.
+_EXHAUSTED = "resource exhausted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Engine:
 
         Raises:
             InvalidFrame: an operator refused the frame's values.
+            ModelLimitExceeded: an operator's output would be too large, or memory ran out.
             InternalError: anything else went wrong in ONNX Runtime.
         """
         loop = asyncio.get_running_loop()
@@ -121,6 +124,8 @@ class Engine:
         except ort_errors.InvalidArgument as error:
             raise InvalidFrame(f"the model refused the frame: {error}") from error
         except Exception as error:  # ONNX Runtime's exceptions share no base but this
+            if isinstance(error, ort_errors.Fail) and _EXHAUSTED in str(error):
+                raise ModelLimitExceeded(f"the model has no room for the frame: {error}") from error
             raise InternalError(f"the model failed: {error}") from error
         seconds = time.monotonic() - started
         return Execution(dict(zip(names, arrays, strict=True)), seconds, 1, frame.num_sites)

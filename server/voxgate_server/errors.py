@@ -53,6 +53,10 @@ class Overloaded(RequestError):
     """A bounded queue is full."""
 
 
+class ModelLimitExceeded(RequestError):
+    """A frame that would make the model's own tensors larger than the operators allow."""
+
+
 class DeadlineExceeded(RequestError):
     """A frame that could not start, or did not arrive completely, in time."""
 
@@ -79,6 +83,7 @@ _STATUS: dict[type[RequestError], tuple[grpc.StatusCode, Outcome]] = {
     DuplicateFrame: (grpc.StatusCode.ALREADY_EXISTS, "invalid"),
     ModelNotFound: (grpc.StatusCode.NOT_FOUND, "invalid"),
     Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded"),
+    ModelLimitExceeded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded"),
     DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, "deadline"),
     Superseded: (grpc.StatusCode.ABORTED, "superseded"),
     FrameCancelled: (grpc.StatusCode.CANCELLED, "cancelled"),

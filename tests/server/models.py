@@ -24,7 +24,8 @@ def _save(
 ) -> Path:
     initializers = [numpy_helper.from_array(v, k) for k, v in (constants or {}).items()]
     graph = helper.make_graph(nodes, "test", inputs, outputs, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("voxgate", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     write_metadata(model, metadata)
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,3 +142,32 @@ def refusing_model(path: Path) -> Path:
     ]
     outputs = [_value("out", TensorProto.FLOAT, 1, 1)]
     return _save(path, nodes, inputs, outputs, metadata, constants)
+
+
+def exploding_model(path: Path) -> Path:
+    """A dense volume over a grid of 4096 × 4096 × 4096: more than the operators may allocate."""
+    grid = [4096, 4096, 4096]
+    nodes = [
+        helper.make_node(
+            "SparseToDense",
+            ["coords", "features", "batch_size"],
+            ["volume"],
+            domain="voxgate",
+            spatial_shape=grid,
+        )
+    ]
+    metadata = ModelMetadata(
+        input_kind="voxels",
+        axes=["z", "y", "x"],
+        spatial_shape=grid,
+        feature_names=["intensity", "height"],
+        outputs={"volume": OutputMetadata(meaning="dense")},
+        exporter_version="test",
+    )
+    inputs = [
+        _value("coords", TensorProto.INT32, "N", 4),
+        _value("features", TensorProto.FLOAT, "N", 2),
+        helper.make_tensor_value_info("batch_size", TensorProto.INT64, ()),
+    ]
+    outputs = [_value("volume", TensorProto.FLOAT, "B", 2, *grid)]
+    return _save(path, nodes, inputs, outputs, metadata)

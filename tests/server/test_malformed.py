@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.server.driver import (
     random_sites,
     voxels,
 )
+from tests.server.models import exploding_model
 
 from voxgate_protos import voxel_inference_pb2 as pb
 
@@ -359,6 +361,19 @@ async def test_what_the_model_refuses_is_the_frames_fault(client: Client) -> Non
     assert (await stream.result()).frame_id == "four"
 
 
+async def test_what_would_fill_memory_is_refused(start_server, tmp_path: Path) -> None:
+    exploding_model(tmp_path / "exploding" / "1" / "model.onnx")
+    client = await start_server(models=tmp_path)
+    stream = await client.opened("exploding")
+    await stream.send(frame=frame("big"))
+    error = await stream.error()
+    assert error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    assert "68719476736 is over the limit" in error.message
+    await stream.send(frame=with_sites((0, 0, 4096)))
+    assert (await stream.error()).code == INVALID.value[0]
+    assert await client.settle(2) == {"overloaded": 1, "invalid": 1}
+
+
 async def test_what_breaks_the_engine_fails_one_frame(client: Client, monkeypatch) -> None:
     _, engine = client.app.repository.ready("voxels", "")
     run = engine._run
@@ -397,6 +412,38 @@ async def test_one_stream_takes_every_kind_of_rubbish(start_server) -> None:
     good_frames = len(VOXEL_FRAMES)
     assert await client.settle(sent) == {"ok": good_frames, "invalid": sent - good_frames}
     assert not client.app._service._sessions
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+async def test_bad_frames_leak_nothing(start_server) -> None:
+    """A thousand bad and good frames, each with 36 kB of payload, keep no memory."""
+    client = await start_server()
+    stream = await client.opened()
+    coords, features = random_sites(1800)
+    whole = voxels(coords, features)
+    twice = voxels(np.concatenate([coords[:-1], coords[:1]]), features)
+    cut = voxels(coords, features, features=features.tobytes()[:-4])
+
+    async def round_trips(count: int) -> None:
+        for index in range(count):
+            for payload in (whole, twice, cut):
+                await stream.send(frame=pb.Frame(frame_id=f"{index}", voxels=payload))
+                await stream.read()
+            unfinished = pb.Frame(frame_id=f"part {index}", voxels=whole)
+            await stream.send(chunk=pb.FrameChunk(part=unfinished))
+            await stream.send(cancel_frame_id=f"part {index}")
+            await stream.error()
+
+    await round_trips(100)
+    before = resident_bytes()
+    await round_trips(250)
+    assert resident_bytes() - before < 16 << 20
+    outcomes = await client.settle(1400)
+    assert outcomes == {"ok": 350, "invalid": 700, "cancelled": 350}
 
 
 # Models ---------------------------------------------------------------------------------------
