@@ -526,3 +526,12 @@ def test_a_transposed_layer_that_would_fill_memory(out: Path) -> None:
     with pytest.raises(Exception, match=r"SparseRulebook.*4055040"):
         session.run(None, {"coords": many, "features": values})
     session.run(None, {"coords": coords, "features": features})  # and goes on
+
+
+def test_the_example_in_the_documentation_runs(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (repository / "docs" / "exporting.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(page.split("```python\n")[1].split("```")[0], {"__name__": "example"})
+    assert read_metadata(tmp_path / "models/labels/1/model.onnx").class_names[1] == "car"

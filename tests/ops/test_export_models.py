@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import nn
 
 import voxgate_ops.nn as spconv
 from voxgate_ops import models
-from voxgate_ops.export import export_onnx
+from voxgate_ops.export import Voxelizer, export_onnx
 from voxgate_ops.session import open_session
 
 SHAPE = [41, 24, 32]
@@ -154,3 +155,26 @@ def test_bad_sites_are_refused_and_the_session_goes_on(exported: Exported) -> No
             exported.run(bad, features)
     for a, b in zip(before, exported.run(coords, features), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_real_scan_through_a_model_of_points(
+    tmp_path: Path, data_file: Callable[[str], Path]
+) -> None:
+    points = np.fromfile(data_file("kitti_000000_full.bin"), dtype=np.float32).reshape(-1, 4)
+    voxelizer = Voxelizer([0.0, -40.0, -3.0, 70.4, 40.0, 1.0], [0.05, 0.05, 0.1])
+    shape = [41, 1600, 1408]
+    network = models.sparse_unet()
+    path = tmp_path / "model.onnx"
+    export_onnx(network, path, spatial_shape=shape, num_features=4, voxelizer=voxelizer)
+    frame = np.zeros(len(points), dtype=np.int32)
+    label, score = open_session(path, threads=2).run(None, {"points": points, "point_batch": frame})
+    coords, features, voxel = voxelizer(torch.from_numpy(points), torch.from_numpy(frame))
+    with torch.no_grad():
+        found = network(spconv.SparseConvTensor(features, coords, shape, 1))
+    kept = voxel.numpy() >= 0
+    assert 0.4 < kept.mean() < 0.6  # the grid covers what is in front of the sensor
+    assert np.all(label[~kept] == -1)
+    assert np.all(score[~kept] == 0)
+    rows = voxel.numpy()[kept]
+    assert np.mean(label[kept] != found["label"].numpy()[rows]) < 1e-4
+    np.testing.assert_allclose(score[kept], found["score"].numpy()[rows], atol=2e-3)
