@@ -250,15 +250,38 @@ def test_pooling_can_be_inverted() -> None:
     assert torch.equal(z.indices, x.indices)
 
 
-def test_one_cell_kernel_keeps_rows() -> None:
-    """As in spconv, a 1 × 1 × 1 regular convolution is a matrix product in the input's order."""
+def test_one_cell_kernel_is_a_product() -> None:
+    """As in spconv 2.3: `features @ weight.view(I, O)`, rows in the input's order."""
     x = make_tensor(4, shuffle=True)
     layer = spconv.SparseConv3d(4, 3, 1).double()
     y = layer(x)
     assert torch.equal(y.indices, x.indices)
-    torch.testing.assert_close(
-        y.features, F.linear(x.features, layer.weight.reshape(3, 4), layer.bias)
-    )
+    torch.testing.assert_close(y.features, x.features @ layer.weight.reshape(4, 3) + layer.bias)
+    by_hand = spconv.SubMConv1d(2, 3, 1, bias=False).double()
+    by_hand.load_state_dict({"weight": torch.arange(6.0).reshape(3, 1, 2)})
+    one = torch.tensor([[10.0, 1.0]], dtype=torch.float64)
+    site = spconv.SparseConvTensor(one, torch.zeros(1, 2, dtype=torch.int32), [4], 1)
+    assert by_hand(site).features.tolist() == [[3.0, 14.0, 25.0]]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: spconv.SubMConv2d(4, 6, 1),
+        lambda: spconv.SubMConv2d(4, 6, (3, 1), groups=2),
+        lambda: spconv.SparseConv2d(4, 6, 1, 2),
+        lambda: spconv.SubMConv2d(4, 6, 1, groups=2),
+        lambda: spconv.SparseInverseConv2d(4, 6, 1, "d"),
+    ],
+)
+def test_operator_weight(build: Any) -> None:
+    """What is set is what the operator gets, whatever the layer's own layout."""
+    layer = build()
+    weight = torch.randn(layer.operator_weight().shape, generator=torch.Generator().manual_seed(0))
+    layer.set_operator_weight(weight)
+    assert torch.equal(layer.operator_weight(), weight)
+    with pytest.raises(ValueError, match="expected shape"):
+        layer.set_operator_weight(weight[..., 1:])
 
 
 class Activation(Enum):

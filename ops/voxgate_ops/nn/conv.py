@@ -57,6 +57,7 @@ class SparseConvolution(RulebookLayer, SparseModule):
         act_type: activation after bias and `add_input`: None, a name, or spconv's enum.
         act_alpha: slope of leaky ReLU.
 
+    A kernel of one cell that keeps its sites reads its weight as spconv does: see operator_weight.
     `algo`, `fp32_accum`, `large_kernel_fast_algo` and `act_beta` are accepted for compatibility.
     Raises ValueError for arguments that do not fit.
     """
@@ -144,9 +145,31 @@ class SparseConvolution(RulebookLayer, SparseModule):
             state_dict.setdefault(prefix + _VOXEL_COUNT, torch.zeros(1, dtype=torch.int32))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _operator_weight(self) -> Tensor:
-        """KRSC as the operator's `[K, I / groups, O]`."""
+    def _is_product(self) -> bool:
+        """Whether spconv computes this layer as one matrix product (kernel of one cell)."""
+        plain = self.groups == 1 and not self.inverse
+        return plain and math.prod(self.kernel_size) == 1 and self.keeps_sites()
+
+    def operator_weight(self) -> Tensor:
+        """The weight as the operator takes it: `[K, I / groups, O]`.
+
+        It is the transposed KRSC weight, except where spconv 2.3 computes `features @
+        weight.view(I, O)` (a kernel of one cell that keeps its sites): there its checkpoints hold
+        `[I, O]` in the memory of `[O, 1, …, I]`, and so does this layer.
+        """
+        if self._is_product():
+            return self.weight.reshape(1, self.in_channels, self.out_channels)
         return self.weight.flatten(1, -2).permute(1, 2, 0)
+
+    @torch.no_grad()
+    def set_operator_weight(self, weight: Tensor) -> None:
+        """Copies a weight `[K, I / groups, O]` into the layer; ValueError for another shape."""
+        expected = [math.prod(self.kernel_size), self.in_channels // self.groups, self.out_channels]
+        if list(weight.shape) != expected:
+            raise ValueError(f"weight: expected shape {expected}, got {list(weight.shape)}")
+        if not self._is_product():
+            weight = weight.permute(2, 0, 1)
+        self.weight.copy_(weight.reshape(self.weight.shape))
 
     def forward(
         self, input: SparseConvTensor, add_input: SparseConvTensor | None = None
@@ -162,7 +185,7 @@ class SparseConvolution(RulebookLayer, SparseModule):
             "sparse_conv",
             input.features,
             found.neighbors,
-            self._operator_weight(),
+            self.operator_weight(),
             self.bias,
             None if add_input is None else add_input.features,
             self.groups,

@@ -66,7 +66,7 @@ class RulebookLayer:
             self.transposed,
         )
 
-    def _keeps_sites(self) -> bool:
+    def keeps_sites(self) -> bool:
         """A kernel of one cell with stride 1 maps every site to itself, in the input's order."""
         moves = [*self.padding, *self.output_padding]
         return self.subm or (
@@ -92,13 +92,13 @@ class RulebookLayer:
             self._check_reuse(input, known)
             return FoundRulebook(known.neighbors, known.out_sites, shape, input.indice_dict)
         sites = input.sites
-        if self._keeps_sites():
+        if self.keeps_sites():
             neighbors, out_sites, out_shape = sites.submanifold(shape, geometry), sites, shape
         else:
             out_shape = geometry.output_shape(shape)
             out_sites, neighbors = sites.sparse(shape, geometry)
         indice_dict = input.indice_dict
-        if self.indice_key is not None and not (known is not None and self._keeps_sites()):
+        if self.indice_key is not None and not (known is not None and self.keeps_sites()):
             if known is not None:
                 raise ValueError(f"indice_key {self.indice_key!r} is taken by an earlier layer")
             data = IndiceData(sites, out_sites, neighbors, shape, out_shape, geometry, self.subm)
