@@ -20,7 +20,7 @@ from voxgate_ops.schemas import DOMAIN, VERSION
 LIBRARY_VARIABLE = "VOXGATE_OPERATORS_LIBRARY"
 _LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 LIBRARY_NAME = f"libvoxgate_onnxruntime{_LIBRARY_SUFFIX}"
-_ORT_LOG_ERROR = 3
+_ORT_LOG_FATAL = 4  # a bad frame raises; it need not be printed too
 
 
 def operators_library() -> Path:
@@ -89,7 +89,7 @@ def open_session(
 def _session_options(threads: int | None) -> ort.SessionOptions:
     library = operators_library()
     options = ort.SessionOptions()
-    options.log_severity_level = _ORT_LOG_ERROR
+    options.log_severity_level = _ORT_LOG_FATAL
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.inter_op_num_threads = 1
     if threads is not None:

@@ -12,39 +12,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 import torch
+from tests.ops.checks.networks import SHAPE, Function, export, operators
 from torch import Tensor, nn
 
 import voxgate_ops.nn as spconv
 from voxgate_ops import schemas
-from voxgate_ops.export import export_onnx, translation
+from voxgate_ops.export import translation
 from voxgate_ops.torch_ops import call
 
-SHAPE = [9, 10, 11]
 RANGE, VOXEL = [0.0, 0.0, 0.0, 1.1, 1.0, 0.9], [0.1, 0.1, 0.1]
 
 
-class Function(nn.Module):
-    """Submodules and a function of them and the input."""
-
-    def __init__(self, function: Callable[..., Any], *parts: nn.Module) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(parts)
-        self.function = function
-
-    def forward(self, x: spconv.SparseConvTensor) -> Any:
-        return self.function(x, *self.parts)
-
-
-def export(
-    network: nn.Module, folder: Path, shape: list[int] | None = None, **given: Any
-) -> Counter[str]:
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
     torch.manual_seed(0)
-    path = folder / "model.onnx"
-    export_onnx(network, path, spatial_shape=shape or SHAPE, num_features=4, **given)
-    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def export_counting(
+    network: nn.Module, folder: Path, shape: list[int] | None = None
+) -> Counter[str]:
+    return operators(export(network, folder / "model.onnx", spatial_shape=shape or SHAPE))
 
 
 def test_every_operator_has_a_translation() -> None:
@@ -171,7 +160,7 @@ CALLS: list[tuple[str, nn.Module]] = [
 )
 def test_operators(tmp_path: Path, operator: str, network: nn.Module) -> None:
     # `voxel` numbers rows: one per site, in the input's order.
-    assert export(network, tmp_path)[operator] >= 1
+    assert export_counting(network, tmp_path)[operator] >= 1
 
 
 # --- layers ---------------------------------------------------------------------------------------
@@ -193,7 +182,7 @@ LAYERS: list[tuple[str, nn.Module]] = [
     ("operator", "layer"), LAYERS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(LAYERS)]
 )
 def test_layers(tmp_path: Path, operator: str, layer: nn.Module) -> None:
-    assert export(Function(lambda x, part: part(x), layer), tmp_path)[operator] == 1
+    assert export_counting(Function(lambda x, part: part(x), layer), tmp_path)[operator] == 1
 
 
 def test_sparse_batch_norm_is_folded(tmp_path: Path) -> None:
@@ -207,7 +196,7 @@ def test_sparse_batch_norm_is_folded(tmp_path: Path) -> None:
         norm,
         spconv.SparseReLU(),
     )
-    found = export(network, tmp_path)
+    found = export_counting(network, tmp_path)
     assert found["SparseConv"] == 1
     assert not found.keys() & {"BatchNormalization", "Mul", "Add", "Relu"}
 
@@ -228,7 +217,7 @@ def test_a_dense_head_behind_sparse_layers(tmp_path: Path) -> None:
         nn.ReLU(),
         nn.ConvTranspose2d(16, 2, 2, stride=2),
     )
-    found = export(network, tmp_path)
+    found = export_counting(network, tmp_path)
     assert (found["Conv"], found["ConvTranspose"], found["SparseConv"]) == (1, 1, 1)
 
 
@@ -238,7 +227,7 @@ def test_pruning_by_a_mask(tmp_path: Path) -> None:
         return after(y.select_by_index(y.features[:, 0] > 0))
 
     parts = (spconv.SubMConv3d(4, 8, 3), spconv.SubMConv3d(8, 4, 3))
-    found = export(Function(function, *parts), tmp_path)
+    found = export_counting(Function(function, *parts), tmp_path)
     assert found["SubmanifoldRulebook"] == 2
 
 
@@ -264,6 +253,6 @@ def test_other_numbers_of_axes(tmp_path: Path, axes: int) -> None:
             "first": inverse(layers[3](layers[0](x))),
         }
 
-    found = export(Function(function, layers, inverse), tmp_path, DIMENSIONS[axes])
+    found = export_counting(Function(function, layers, inverse), tmp_path, DIMENSIONS[axes])
     assert found["SparseRulebook"] == 2
     assert found["InverseRulebook"] == 1

@@ -298,6 +298,8 @@ def _public_shape(
     rows = f"{name}_rows"
     if output is not None and output.coords is not None:
         rows = f"{output.coords.removesuffix('_coords')}_rows"
+    elif output is not None and output.frame is not None:
+        rows = f"{output.frame}_rows"
     elif output is not None and output.meaning in ("dense", "per_frame"):
         rows = "B"
     public: list[int | str | None] = []
