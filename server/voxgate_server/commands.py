@@ -58,10 +58,12 @@ def serve(
     or Ctrl-C it refuses new frames, answers the ones it has admitted and exits; a second Ctrl-C
     exits at once. Every flag has a variable, which the flag overrides: VOXGATE_PORT and so on.
 
-    \b
     Try it:
+
       voxgate export sparse_unet models/sparse_unet/1/model.onnx
+
       voxgate serve --models models
+
       voxgate stream sweep.bin
     """
     console = Console(stderr=True)

@@ -129,7 +129,7 @@ class Scheduler:
         """
         replaced = self._queue.put(job, self._clock())
         if replaced is not None:
-            replaced.resolve(Superseded(f"superseded by {job.frame_id}"))
+            _resolve(replaced, Superseded(f"superseded by {job.frame_id}"))
         self._wake.set()
 
     def cancel(self, job: Job) -> bool:
@@ -141,11 +141,11 @@ class Scheduler:
             await self._wake.wait()
             late, job = self._queue.take(self._clock())
             for missed in late:
-                missed.resolve(DeadlineExceeded(_too_late(missed, self._clock())))
+                _resolve(missed, DeadlineExceeded(_too_late(missed, self._clock())))
             if job is None:
                 self._wake.clear()
                 continue
-            job.resolve(await self._execute(job))
+            _resolve(job, await self._execute(job))
 
     async def _execute(self, job: Job) -> Execution | RequestError:
         try:
@@ -155,6 +155,13 @@ class Scheduler:
         except Exception as error:  # the loop must outlive whatever one frame does to it
             log.exception("frame %r failed in the engine", job.frame_id)
             return InternalError(f"{type(error).__name__}: {error}")
+
+
+def _resolve(job: Job, outcome: Execution | RequestError) -> None:
+    try:
+        job.resolve(outcome)
+    except Exception:  # one stream's mistake must not stop the others' frames
+        log.exception("frame %r could not be answered", job.frame_id)
 
 
 def _too_late(job: Job, now: float) -> str:

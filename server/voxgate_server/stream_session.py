@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from voxgate_protos import voxel_inference_pb2 as pb
@@ -150,7 +149,7 @@ class StreamSession:
             while True:
                 if self._open is None or not self._open.state.arriving:
                     await self._writable.wait()
-                raw = await self._call.read()
+                raw = await self._read()
                 if not isinstance(raw, bytes):  # grpc.aio.EOF
                     break
                 await self._handle(raw, time.monotonic())
@@ -161,12 +160,18 @@ class StreamSession:
             self._check_end()
         except RequestError as error:
             self._end_with(error)
-        except (grpc.RpcError, asyncio.InvalidStateError, grpc.aio.UsageError) as error:
-            log.debug("stream cannot be read: %s", error)
-            self._end_with(_CallBroken())
+        except _CallBroken as error:
+            self._end_with(error)
         except Exception as error:
             log.exception("stream reader failed")
             self._end_with(error)
+
+    async def _read(self) -> object:
+        try:
+            return await self._call.read()
+        except Exception as error:  # gRPC raises its own, its core's and asyncio's here
+            log.debug("stream cannot be read: %s", error)
+            raise _CallBroken from error
 
     async def _handle(self, raw: bytes, now: float) -> None:
         try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxgate_server.codec import DecodedFrame
-from voxgate_server.errors import Overloaded
-from voxgate_server.scheduler import FrameQueue, Job, StreamQueue
+from voxgate_server.engine import Execution
+from voxgate_server.errors import InternalError, Overloaded
+from voxgate_server.scheduler import FrameQueue, Job, Scheduler, StreamQueue
 
 FRAME = DecodedFrame({"coords": np.empty((0, 4), np.int32)}, 0, None)
 
@@ -75,6 +77,39 @@ def test_a_frame_can_be_taken_back_while_it_waits_only() -> None:
     queue.put(one, 0)
     assert queue.take(0)[1] is one
     assert not queue.remove(one)
+
+
+class EchoEngine:
+    """Answers at once; a frame of 13 sites breaks it."""
+
+    async def run(self, frame: DecodedFrame, outputs: object) -> Execution:
+        if frame.num_sites == 13:
+            raise RuntimeError("boom")
+        return Execution({}, 0.0, 1, frame.num_sites)
+
+
+async def test_neither_a_broken_run_nor_a_broken_stream_stops_the_others() -> None:
+    scheduler = Scheduler(EchoEngine(), 10)  # type: ignore[arg-type]
+    scheduler.start()
+    answers: list[object] = []
+    done = asyncio.Event()
+
+    def broken(_: object) -> None:
+        raise ValueError("a stream's mistake")
+
+    def last(outcome: object) -> None:
+        answers.append(outcome)
+        done.set()
+
+    stream = StreamQueue(5)
+    unlucky = DecodedFrame({}, 13, None)
+    scheduler.submit(Job("run", unlucky, [], stream, answers.append))
+    scheduler.submit(Job("stream", FRAME, [], stream, broken))
+    scheduler.submit(Job("good", FRAME, [], stream, last))
+    await asyncio.wait_for(done.wait(), 5)
+    await scheduler.close()
+    assert isinstance(answers[0], InternalError) and "boom" in str(answers[0])
+    assert isinstance(answers[1], Execution)
 
 
 OPERATION = st.sampled_from(["put", "put", "take", "remove", "tick"])
