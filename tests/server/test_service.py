@@ -454,6 +454,7 @@ async def test_metrics_port(client: Client) -> None:
         count = f'voxgate_stage_seconds_count{{model="voxels",stage="{stage}",version="10"}} 1.0'
         assert count in text
     assert 'le="0.0001"' in text and 'le="10.0"' in text
+    assert "_created" not in text
     assert await client.http("/livez") == (200, "ok\n")
     assert await client.http("/readyz") == (200, "ready\n")
     assert (await client.http("/nothing"))[0] == 404
