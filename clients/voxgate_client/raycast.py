@@ -81,17 +81,21 @@ class Rays:
     """Directions of a sweep, `[A, B]`: A azimuths in turning order, B beams.
 
     Attributes:
-        azimuth: float32 `[A]` radians, rising, from -pi.
+        num_azimuths: evenly spaced over a full turn that starts at -pi.
         elevation: float32 `[B]` radians.
+        azimuth: float32 `[A]` radians.
     """
 
-    azimuth: Floats
+    num_azimuths: int
     elevation: Floats
+    azimuth: Floats = field(init=False)
     x: Floats = field(init=False)
     y: Floats = field(init=False)
     z: Floats = field(init=False)  # the same for every azimuth, [B]
 
     def __post_init__(self) -> None:
+        turn = np.arange(self.num_azimuths) * (2 * math.pi / self.num_azimuths) - math.pi
+        object.__setattr__(self, "azimuth", turn.astype(np.float32))
         horizontal = np.cos(self.elevation)
         object.__setattr__(self, "x", np.cos(self.azimuth)[:, None] * horizontal)
         object.__setattr__(self, "y", np.sin(self.azimuth)[:, None] * horizontal)
@@ -99,7 +103,7 @@ class Rays:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return len(self.azimuth), len(self.elevation)
+        return self.num_azimuths, len(self.elevation)
 
 
 @dataclass
@@ -161,7 +165,7 @@ def cast(rays: Rays, shapes: list[Shape], max_range: float, random: np.random.Ge
 
 def _columns(rays: Rays, shape: Shape) -> Iterator[slice]:
     """The azimuths whose rays can meet the shape: one run of them, or two across the seam."""
-    num = len(rays.azimuth)
+    num = rays.num_azimuths
     away = math.hypot(shape.center[0], shape.center[1])
     if away <= shape.radius + _NEAR_M:
         yield slice(0, num)
@@ -215,8 +219,9 @@ def _cylinder(x: Floats, y: Floats, z: Floats, shape: Cylinder) -> tuple[Floats,
     bx, by, bz = shape.base
     a = x * x + y * y
     b = x * np.float32(bx) + y * np.float32(by)
-    c = np.float32(bx * bx + by * by - shape.radius * shape.radius)
-    root = np.sqrt(b * b - a * c)
+    # b^2 - a (|base|^2 - r^2) by Lagrange's identity: written plainly, a far thin pole cancels.
+    cross = x * np.float32(by) - y * np.float32(bx)
+    root = np.sqrt(a * np.float32(shape.radius * shape.radius) - cross * cross)
     enter, leave = (b - root) / a, (b + root) / a
     height = enter * z - np.float32(bz)
     mantle = (enter > 0) & (height >= 0) & (height <= np.float32(shape.height))
@@ -236,7 +241,9 @@ def _ellipsoid(x: Floats, y: Floats, z: Floats, shape: Ellipsoid) -> tuple[Float
     sx, sy, sz = np.float32(cx / r), np.float32(cy / r), np.float32(cz / h)
     a = dx * dx + dy * dy + dz * dz
     b = dx * sx + dy * sy + dz * sz
-    root = np.sqrt(b * b - a * (sx * sx + sy * sy + sz * sz - 1))
+    # b^2 - a (|s|^2 - 1) by Lagrange's identity, as above.
+    crosses = (dx * sy - dy * sx, dy * sz - dz * sy, dz * sx - dx * sz)
+    root = np.sqrt(a - sum(cross * cross for cross in crosses))
     enter = (b - root) / a
     distance = np.where(enter > 0, enter, np.float32(np.inf))
     # The gradient of the implicit surface is its normal.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,6 +32,8 @@ SUFFIXES = (".bin", ".npy", ".npz", ".pcd", ".ply")
 _BIN_FIELDS = ("x", "y", "z", "intensity", "ring")
 # The names under which data sets store their cloud when an archive holds several arrays.
 _NPZ_KEYS = ("points", "pc", "xyz", "point_cloud", "data")
+# A small archive may unpack to anything: this bounds it.
+_MAX_NPZ_BYTES = 1 << 30
 
 
 def read_points(path: str | os.PathLike[str], *, columns: int | None = None) -> PointCloud:
@@ -119,17 +120,25 @@ def read_npy(path: Path) -> PointCloud:
 
 def read_npz(path: Path) -> PointCloud:
     """Reads an archive's only array, or the one named points, pc, xyz, point_cloud or data."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            member = _npz_member(path, archive.namelist())
-            info = archive.getinfo(member)
-            with archive.open(member) as stream:
-                # Sizes in a zip directory may lie too: what is read is bounded by what is declared,
-                # and the array's header must agree with it.
-                data = stream.read(info.file_size + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ReaderError(path, f"no readable npz archive: {error}") from error
+    with path.open("rb") as file:
+        try:
+            data = _read_npz_member(path, file)
+        except ReaderError:
+            raise
+        except Exception as error:  # zipfile raises over a dozen types for broken archives
+            raise ReaderError(path, f"no readable npz archive: {error!r}") from error
     return _cloud_from_array(path, _read_array(path, io.BytesIO(data), len(data)))
+
+
+def _read_npz_member(path: Path, file: BinaryIO) -> bytes:
+    with zipfile.ZipFile(file) as archive:
+        info = archive.getinfo(_npz_member(path, archive.namelist()))
+        if info.file_size > _MAX_NPZ_BYTES:
+            raise ReaderError(
+                path, f"{info.filename} has {info.file_size} bytes, at most {_MAX_NPZ_BYTES}"
+            )
+        with archive.open(info) as member:
+            return member.read(info.file_size)
 
 
 def _npz_member(path: Path, names: Sequence[str]) -> str:

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,9 +100,7 @@ class SweepSimulator:
         if self.street == Street():
             object.__setattr__(self, "street", Street(self.seed))
         angles = elevations(self.beams)
-        num = _AZIMUTHS[self.beams]
-        azimuths = (np.arange(num) * (2 * math.pi / num) - math.pi).astype(np.float32)
-        object.__setattr__(self, "_rays", Rays(azimuths, angles))
+        object.__setattr__(self, "_rays", Rays(_AZIMUTHS[self.beams], angles))
 
     @property
     def class_names(self) -> tuple[str, ...]:
