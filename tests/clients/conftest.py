@@ -1,0 +1,151 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""A small server in this process that speaks the protocol and can be told to misbehave."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+
+from voxgate_protos import voxel_inference_pb2 as pb
+from voxgate_protos import voxel_inference_pb2_grpc as pb_grpc
+
+METADATA = {
+    "point_range": [-8.0, -8.0, -4.0, 8.0, 8.0, 4.0],
+    "voxel_size": [0.5, 0.5, 0.5],
+    "class_names": ["ground", "tree"],
+    "class_colors": ["#808080", "#00ff00"],
+}
+MAX_FRAME_BYTES = 1 << 20
+
+
+def model_info(name: str, kind: str = "points", state: int = pb.ModelInfo.READY) -> pb.ModelInfo:
+    return pb.ModelInfo(
+        name=name,
+        version="3",
+        state=state,
+        input_kind=kind,
+        feature_names=["x", "y", "z", "intensity"],
+        spatial_shape=[16, 32, 32],
+        outputs=[pb.TensorInfo(name="label", dtype=pb.INT32, shape=[-1], meaning="per_point")],
+        max_frame_bytes=MAX_FRAME_BYTES,
+        metadata_json=json.dumps(METADATA),
+    )
+
+
+class FakeServer(pb_grpc.VoxelInferenceServicer):
+    """Answers a frame with how many rows it has; `script` changes what a stream does.
+
+    Frames whose id starts with "bad" get an error; "hold" frames get no answer.
+    """
+
+    def __init__(self) -> None:
+        self.models = {"unet": model_info("unet")}
+        self.script = ""
+        self.opened: list[pb.StreamOpen] = []
+        self.frames: list[pb.Frame] = []
+        self.chunks: list[pb.FrameChunk] = []
+        self.cancelled: list[str] = []
+        self.proceed = threading.Event()
+        self.proceed.set()
+
+    def ListModels(self, request, context):
+        return pb.ListModelsResponse(models=self.models.values())
+
+    def GetModel(self, request, context):
+        if request.name not in self.models:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.name!r}")
+        return self.models[request.name]
+
+    def Infer(self, request, context):
+        self.frames.append(request.frame)
+        if request.model not in self.models:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model!r}")
+        if request.frame.frame_id.startswith("bad"):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "bad frame")
+        return self.answer(request.frame, request.model)
+
+    def StreamInfer(self, requests, context):
+        opening = next(requests).open
+        self.opened.append(opening)
+        if opening.model not in self.models:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no model {opening.model!r}")
+        self.proceed.wait(10)
+        yield pb.StreamResponse(
+            opened=pb.StreamOpened(
+                model=self.models[opening.model],
+                max_frame_bytes=MAX_FRAME_BYTES,
+                max_queued_frames=opening.max_queued_frames or 4,
+            )
+        )
+        for request in requests:
+            yield from self.respond(request, opening.model, context)
+
+    def respond(self, request, model, context):
+        kind = request.WhichOneof("message")
+        if kind == "cancel_frame_id":
+            self.cancelled.append(request.cancel_frame_id)
+            error = pb.FrameError(
+                frame_id=request.cancel_frame_id, code=1, message="cancelled by the client"
+            )
+            yield pb.StreamResponse(error=error)
+            return
+        if kind == "chunk":
+            self.chunks.append(request.chunk)
+            if not request.chunk.last:
+                return
+            frame = request.chunk.part
+        else:
+            frame = request.frame
+        self.frames.append(frame)
+        if self.script == "abort":
+            context.abort(grpc.StatusCode.INTERNAL, "engine on fire")
+        if self.script == "notice":
+            notice = pb.ServerNotice(
+                kind=pb.ServerNotice.MODEL_RELOADED, message="new", model=self.models[model]
+            )
+            yield pb.StreamResponse(notice=notice)
+        if self.script == "stray":
+            yield pb.StreamResponse(result=pb.InferResponse(frame_id="never sent"))
+            yield pb.StreamResponse(error=pb.FrameError(frame_id="", code=3, message="unparsable"))
+        if frame.frame_id.startswith("hold"):
+            return
+        if frame.frame_id.startswith("bad"):
+            error = pb.FrameError(frame_id=frame.frame_id, code=3, message="bad frame")
+            yield pb.StreamResponse(error=error)
+            return
+        yield pb.StreamResponse(result=self.answer(frame, model))
+        if self.script == "twice":
+            yield pb.StreamResponse(result=self.answer(frame, model))
+
+    def answer(self, frame: pb.Frame, model: str) -> pb.InferResponse:
+        rows = frame.points.num_points or frame.voxels.num_sites
+        data = (np.arange(rows, dtype="<i4") % 2).tobytes()
+        if self.script == "short answer":
+            data = data[:-1]
+        label = pb.Tensor(name="label", dtype=pb.INT32, shape=[rows], data=data)
+        timing = pb.Timing(
+            receive_us=1, decode_us=2, queue_us=3, execute_us=4, encode_us=5, total_us=15,
+            batch_frames=1, batch_sites=rows,
+        )  # fmt: skip
+        return pb.InferResponse(
+            frame_id=frame.frame_id, model=model, version="3", outputs=[label], timing=timing,
+            sensor_id=frame.sensor_id,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def fake_server() -> Iterator[FakeServer]:
+    servicer = FakeServer()
+    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", -1)])
+    pb_grpc.add_VoxelInferenceServicer_to_server(servicer, server)
+    servicer.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    servicer.grpc_server = server
+    server.start()
+    yield servicer
+    server.stop(0).wait()

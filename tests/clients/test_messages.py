@@ -1,0 +1,250 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""Numpy to messages and back, and the book that a stream keeps of its frames."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import grpc
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voxgate_client import Frame, FrameFailure, FrameResult, MessageError, Notice, VoxgateRpcError
+from voxgate_client.messages import (
+    chunk_messages,
+    frame_message,
+    parse_model,
+    parse_tensor,
+    split_frame,
+    status_code,
+)
+from voxgate_client.stream_state import StreamState
+from voxgate_protos import voxel_inference_pb2 as pb
+
+POINTS = np.arange(12, dtype=np.float32).reshape(3, 4)
+COORDS = np.array([[0, 1, 2], [3, 4, 5]])
+
+
+def test_points_are_sent_as_their_bytes() -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    message = frame_message(Frame(POINTS, frame_id="a", sensor_id="s", captured_at=moment))
+    assert message.points.points == POINTS.astype("<f4").tobytes()
+    assert (message.points.num_points, message.points.num_fields) == (3, 4)
+    assert message.points.dtype == pb.FLOAT32
+    assert message.captured_at.ToDatetime(UTC) == moment
+    assert (message.frame_id, message.sensor_id) == ("a", "s")
+
+
+@pytest.mark.parametrize("array", [POINTS[::-1], POINTS.T.copy().T, POINTS.astype(">f8")])
+def test_any_layout_is_sent_row_major_little_endian(array: np.ndarray) -> None:
+    message = frame_message(Frame(array, frame_id="a"))
+    assert message.points.points == np.ascontiguousarray(array, "<f4").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("high", "dtype"), [(32767, pb.INT16), (32768, pb.INT32), (-32769, pb.INT32), (-1, pb.INT16)]
+)
+def test_coords_take_the_smaller_type_that_holds_them(high: int, dtype: int) -> None:
+    coords = np.array([[0, 1, high]])
+    message = frame_message(Frame(None, coords, POINTS[:1], "a")).voxels
+    assert message.coords_dtype == dtype
+    width = "<i2" if dtype == pb.INT16 else "<i4"
+    np.testing.assert_array_equal(np.frombuffer(message.coords, width), coords[0])
+
+
+def test_half_precision_stays_half() -> None:
+    message = frame_message(Frame(None, COORDS, POINTS[:2].astype(np.float16), "a")).voxels
+    assert message.features_dtype == pb.FLOAT16 and len(message.features) == 16
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (Frame(POINTS), "frame_id has 0 bytes, expected 1 to 128"),
+        (Frame(POINTS, frame_id="ä" * 65), "frame_id has 130 bytes"),
+        (Frame(frame_id="a"), "either points, or coords and features"),
+        (Frame(POINTS, COORDS, POINTS, "a"), "either points"),
+        (Frame(None, COORDS, None, "a"), "either points"),
+        (Frame(None, COORDS, POINTS, "a"), "2 rows of coords, 3 of features"),
+        (Frame(POINTS[0], frame_id="a"), r"points have shape \(4,\)"),
+        (Frame(POINTS.astype(int), frame_id="a"), "points are int64, expected float32"),
+        (Frame(None, COORDS[0], POINTS, "a"), r"coords have shape \(3,\)"),
+        (Frame(None, COORDS * 1.0, POINTS[:2], "a"), "coords are float64"),
+        (Frame(None, COORDS + 2**31, POINTS[:2], "a"), "from 2147483648 to 2147483653, expected"),
+        (Frame(POINTS, frame_id="a", captured_at=datetime(2026, 1, 1)), "has no time zone"),  # noqa: DTZ001
+    ],
+)
+def test_frames_that_cannot_be_sent(frame: Frame, message: str) -> None:
+    with pytest.raises(MessageError, match=message):
+        frame_message(frame)
+
+
+def test_frame_above_the_servers_limit() -> None:
+    assert frame_message(Frame(POINTS, frame_id="a"), max_bytes=48)
+    with pytest.raises(MessageError, match="frame a: 48 bytes, the server takes at most 47"):
+        frame_message(Frame(POINTS, frame_id="a"), max_bytes=47)
+
+
+@given(num=st.integers(0, 40), rows=st.integers(1, 50))
+def test_chunks_join_to_the_frame(num: int, rows: int) -> None:
+    coords = np.arange(3 * num).reshape(num, 3)
+    features = np.random.default_rng(num).normal(size=(num, 2)).astype(np.float32)
+    parts = split_frame(Frame(None, coords, features, "a"), rows)
+    chunks = [message.chunk for message in chunk_messages(parts, "a")]
+    assert [chunk.index for chunk in chunks] == list(range(max(1, -(-num // rows))))
+    assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert {chunk.part.frame_id for chunk in chunks} == {"a"}
+    assert sum(chunk.part.voxels.num_sites for chunk in chunks) == num
+    joined = b"".join(chunk.part.voxels.features for chunk in chunks)
+    assert joined == features.tobytes()
+
+
+def test_chunks_are_limited_together() -> None:
+    with pytest.raises(MessageError, match="48 bytes up to chunk 2, the server takes at most 40"):
+        list(chunk_messages(split_frame(Frame(POINTS), 1), "a", 40))
+    with pytest.raises(MessageError, match="frame a has no part"):
+        list(chunk_messages([], "a"))
+    with pytest.raises(MessageError, match="chunk_rows is 0"):
+        list(split_frame(Frame(POINTS), 0))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "numpy_dtype"),
+    [
+        (pb.FLOAT32, "<f4"), (pb.FLOAT16, "<f2"), (pb.INT8, "i1"), (pb.UINT8, "u1"),
+        (pb.INT16, "<i2"), (pb.INT32, "<i4"), (pb.INT64, "<i8"), (pb.BOOL, "?"),
+    ],
+)  # fmt: skip
+def test_tensors_of_every_type(dtype: int, numpy_dtype: str) -> None:
+    values = np.array([[0, 1, 2], [3, 4, 5]]).astype(numpy_dtype)
+    parsed = parse_tensor(pb.Tensor(name="t", dtype=dtype, shape=[2, 3], data=values.tobytes()))
+    np.testing.assert_array_equal(parsed, values)
+
+
+def test_bfloat16_is_widened() -> None:
+    values = np.float32([1.5, -2.0, 0.0078125])
+    data = (values.view(np.uint32) >> 16).astype("<u2").tobytes()
+    parsed = parse_tensor(pb.Tensor(dtype=pb.BFLOAT16, shape=[3], data=data))
+    assert parsed.dtype == np.float32
+    np.testing.assert_array_equal(parsed, values)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [([3], 11), ([3], 13), ([-1], 4), ([1 << 40, 1 << 40], 4), ([], 0)]
+)
+def test_tensors_that_contradict_themselves(shape: list[int], size: int) -> None:
+    with pytest.raises(MessageError, match="output t: shape"):
+        parse_tensor(pb.Tensor(name="t", dtype=pb.FLOAT32, shape=shape, data=bytes(size)))
+
+
+def test_tensor_of_unknown_type() -> None:
+    with pytest.raises(MessageError, match="output t: unknown dtype 77"):
+        parse_tensor(pb.Tensor(name="t", dtype=77))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"point_range": 7}', '{"voxel_size": ["x"]}'])
+def test_metadata_that_is_none_leaves_its_fields_empty(text: str) -> None:
+    model = parse_model(pb.ModelInfo(name="m", metadata_json=text))
+    assert (model.grid, model.class_names) == (None, ())
+
+
+def test_codes() -> None:
+    assert status_code(10) is grpc.StatusCode.ABORTED
+    assert status_code(99) is grpc.StatusCode.UNKNOWN
+
+
+# ---- the book of a stream ----------------------------------------------------------------------
+
+
+def result(frame_id: str) -> pb.StreamResponse:
+    return pb.StreamResponse(result=pb.InferResponse(frame_id=frame_id))
+
+
+def test_ids_are_chosen_around_those_in_use() -> None:
+    state = StreamState()
+    assert [state.register(i) for i in ("1", "", "", "0x")] == ["1", "0", "2", "0x"]
+    with pytest.raises(MessageError, match="frame 1 of this stream is still unanswered"):
+        state.register("1")
+    assert isinstance(state.receive(result("1")), FrameResult)
+    assert state.register("1") == "1"
+
+
+def test_client_seconds_count_from_the_last_byte() -> None:
+    now = 100.0
+    state = StreamState(lambda: now)
+    state.register("a")
+    now = 107.0
+    state.restart_clock("a")
+    now = 107.5
+    answer = state.receive(result("a"))
+    assert isinstance(answer, FrameResult) and answer.client_seconds == 0.5
+
+
+@pytest.mark.parametrize(
+    ("code", "seen"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE),
+        (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE),
+        (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE),
+        (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.NOT_FOUND),
+        (grpc.StatusCode.CANCELLED, grpc.StatusCode.CANCELLED),
+    ],
+)
+def test_end_answers_what_is_left(code: grpc.StatusCode, seen: grpc.StatusCode) -> None:
+    state = StreamState()
+    state.register("a")
+    state.register("b")
+    state.receive(result("a"))
+    (left,) = state.end(code, "why")
+    assert (left.frame_id, left.code) == ("b", seen) and "why" in left.message
+    assert state.end(code, "again") == []
+    assert state.receive(result("b")) is None
+    with pytest.raises(VoxgateRpcError, match="stream is over"):
+        state.register("c")
+
+
+@settings(max_examples=200)
+@given(
+    events=st.lists(
+        st.tuples(
+            st.sampled_from(["send", "result", "error", "broken", "forget", "notice"]),
+            st.integers(0, 4).map(str),
+        ),
+        max_size=40,
+    )
+)
+def test_every_frame_sent_is_answered_once(events: list[tuple[str, str]]) -> None:
+    """Whatever the server says, and whenever the stream ends."""
+    state = StreamState()
+    sent: list[str] = []
+    answered: list[str] = []
+    for kind, frame_id in events:
+        if kind == "send":
+            try:
+                sent.append(state.register(frame_id))
+            except (MessageError, VoxgateRpcError):
+                continue
+        elif kind == "forget":
+            if state.num_unanswered and sorted(sent) != sorted(answered):
+                open_before = state.num_unanswered
+                state.forget(frame_id)
+                if state.num_unanswered < open_before:
+                    sent.remove(frame_id)
+        elif kind == "broken":
+            answered += [f.frame_id for f in state.end(grpc.StatusCode.UNAVAILABLE, "gone")]
+        else:
+            response = {
+                "result": result(frame_id),
+                "error": pb.StreamResponse(error=pb.FrameError(frame_id=frame_id, code=3)),
+                "notice": pb.StreamResponse(notice=pb.ServerNotice(message="m")),
+            }[kind]
+            answer = state.receive(response)
+            if isinstance(answer, FrameResult | FrameFailure):
+                answered.append(answer.frame_id)
+            else:
+                assert answer is None or isinstance(answer, Notice)
+    answered += [f.frame_id for f in state.end(grpc.StatusCode.UNAVAILABLE, "gone")]
+    assert sorted(sent) == sorted(answered)
