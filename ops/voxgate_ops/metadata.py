@@ -7,9 +7,12 @@ Importing this module needs neither torch nor ONNX Runtime.
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -67,8 +70,9 @@ class ModelMetadata(BaseModel):
     `axes` and `spatial_shape` are in the order of the columns of `coords` (3-D: z, y, x) and
     `spatial_shape` counts voxels. `point_range` is `[x0, y0, z0, x1, y1, z1]` and `voxel_size`
     `[x, y, z]`, both in metres and in x, y, z order; both are None unless the network was trained
-    on a known voxel grid (always set where `input_kind` is `points`). `feature_names` has one entry
-    per column of `features` (or of `points`), `feature_units` as many or none.
+    on a known voxel grid (always set where `input_kind` is `points`). That grid lies within
+    `spatial_shape`, which may be larger. `feature_names` has one entry per column of `features` (or
+    of `points`), `feature_units` as many or none.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -105,12 +109,61 @@ class ModelMetadata(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _voxels_lie_in_the_grid(self) -> Self:
+        if self.point_range is not None and self.voxel_size is not None:
+            check_voxel_grid(self.point_range, self.voxel_size, self.spatial_shape)
+        elif self.point_range is not None or self.voxel_size is not None:
+            given, other = ("point_range", "voxel_size")[:: 1 if self.point_range else -1]
+            raise ValueError(f"{given} is given without {other}")
+        return self
+
+    @model_validator(mode="after")
     def _outputs_name_outputs(self) -> Self:
         for name, output in self.outputs.items():
             for other in (output.coords, output.frame):
                 if other is not None and other not in self.outputs:
                     raise ValueError(f"output {name!r} names {other!r}, which is no output")
         return self
+
+
+def voxel_grid_shape(point_range: Sequence[float], voxel_size: Sequence[float]) -> list[int]:
+    """Voxels per axis, `round((hi - lo) / voxel_size)`, in the order of the coords' columns.
+
+    Raises:
+        ValueError: not two bounds and one size per axis, a value that is not finite, or a range or
+            size that is not positive.
+    """
+    axes = len(voxel_size)
+    if len(point_range) != 2 * axes:
+        raise ValueError(
+            f"point_range has {len(point_range)} entries, expected {2 * axes}: two bounds for each "
+            "of voxel_size"
+        )
+    # The operators hold these as float32; the rounding must start from the same.
+    with np.errstate(over="ignore"):
+        bounds = np.asarray(point_range, np.float32).astype(np.float64).tolist()
+        sizes = np.asarray(voxel_size, np.float32).astype(np.float64).tolist()
+    edges = list(zip(bounds[:axes], bounds[axes:], sizes, strict=True))
+    for lo, hi, size in edges:
+        if not (math.isfinite(hi - lo) and math.isfinite(size) and lo < hi and size > 0):
+            raise ValueError(
+                f"point_range {list(point_range)} and voxel_size {list(voxel_size)}: expected "
+                "finite bounds that rise and positive sizes"
+            )
+    return [math.floor((hi - lo) / size + 0.5) for lo, hi, size in reversed(edges)]
+
+
+def check_voxel_grid(
+    point_range: Sequence[float], voxel_size: Sequence[float], spatial_shape: Sequence[int]
+) -> None:
+    """Raise ValueError unless the voxels lie in the grid, which may be larger."""
+    grid = voxel_grid_shape(point_range, voxel_size)
+    _expect_length("spatial_shape", list(spatial_shape), len(grid), "voxel_size")
+    if any(voxels > size for voxels, size in zip(grid, spatial_shape, strict=True)):
+        raise ValueError(
+            f"point_range {list(point_range)} and voxel_size {list(voxel_size)} make {grid} "
+            f"voxels, which does not fit into spatial_shape {list(spatial_shape)}"
+        )
 
 
 def _expect_length(

@@ -124,9 +124,13 @@ def test_a_checkpoint_is_loaded(tmp_path: Path) -> None:
         (["my_networks:build", "--num-features", 4, "--points"], "--points needs --point-range"),
         (["sparse_unet", "--voxel-size", "0.1,x"], "--voxel-size is '0.1,x', expected float"),
         (["sparse_unet", "--voxel-size", "0.1"], "give --spatial-shape, or --point-range"),
+        (["my_networks:build", "--num-features", 2, "--spatial-shape", "8,16,16",
+          "--voxel-size", "1,1,1"], "point_range is None and voxel_size [1.0, 1.0, 1.0]"),
         (["sparse_unet", "--checkpoint", "gone.pth"], "gone.pth cannot be read"),
         (["sparse_unet", "--point-range", "0,0,0,9,9,9", "--spatial-shape", "4,4,4", "--points"],
          "does not fit into spatial_shape [4, 4, 4]"),
+        (["sparse_unet", "--spatial-shape", "41,1600,1408"],
+         "make [80, 1024, 1024] voxels, which does not fit into spatial_shape [41, 1600, 1408]"),
     ],
 )  # fmt: skip
 def test_export_says_what_is_wrong(

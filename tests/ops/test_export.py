@@ -189,9 +189,12 @@ def test_points_go_in_and_rows_come_back_per_point(out: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"spatial_shape": [7, 10, 11]}, r"\[8, 10, 11\] does not fit into .*\[7, 10, 11\]"),
+        (
+            {"spatial_shape": [7, 10, 11]},
+            r"\[8, 10, 11\] voxels, which does not fit into .*\[7, 10, 11\]",
+        ),
         ({"num_features": 2}, "num_features is 2"),
-        ({"spatial_shape": [10, 11]}, "expected two bounds"),
+        ({"spatial_shape": [10, 11]}, "spatial_shape has 2 entries, expected 3"),
     ],
 )
 def test_a_voxelizer_that_does_not_fit(out: Path, changes: dict[str, Any], said: str) -> None:

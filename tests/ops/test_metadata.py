@@ -7,11 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
+from voxgate_ops import _native
 from voxgate_ops.errors import ModelError
-from voxgate_ops.metadata import ModelMetadata, parse_metadata, read_metadata, write_metadata
+from voxgate_ops.metadata import (
+    ModelMetadata,
+    parse_metadata,
+    read_metadata,
+    voxel_grid_shape,
+    write_metadata,
+)
 
 
 def fields(**changes: Any) -> dict[str, Any]:
@@ -36,7 +44,7 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
         **fields(
             class_names=["ground"],
             class_colors=["#00ff00"],
-            point_range=[0, -40, -3, 70.4, 40, 1],
+            point_range=[0, -1.6, -3, 1.6, 1.6, 1],  # 40 voxels along z, the grid has 41
             voxel_size=[0.05, 0.05, 0.1],
         )
     )
@@ -55,6 +63,14 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
         ({"spatial_shape": [41, 64]}, "spatial_shape has 2 entries, expected 3"),
         ({"spatial_shape": [41, 64, 0]}, "greater than 0"),
         ({"voxel_size": [0.1, 0.1]}, "voxel_size has 2 entries, expected 3"),
+        ({"voxel_size": [0.1, 0.1, 0.1]}, "voxel_size is given without point_range"),
+        ({"point_range": [0, 0, 0, 1, 1, 1]}, "point_range is given without voxel_size"),
+        (
+            {"point_range": [0, 0, 0, 3.3, 6.4, 4.1], "voxel_size": [0.1, 0.1, 0.1]},
+            "make [41, 64, 33] voxels, which does not fit into spatial_shape [41, 64, 32]",
+        ),
+        ({"point_range": [0, 0, 1, 1, 1, 1], "voxel_size": [0.1, 0.1, 0.1]}, "bounds that rise"),
+        ({"point_range": [0, 0, 0, 1e39, 1, 1], "voxel_size": [1, 1, 1]}, "finite bounds"),
         ({"feature_units": ["m"]}, "feature_units has 1 entries, expected 2"),
         ({"class_names": ["a"], "class_colors": ["red"]}, "class_colors"),
         ({"class_colors": ["#ffffff"]}, "class_colors has 1 entries, expected 0"),
@@ -71,6 +87,18 @@ def test_refuses(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ModelError, match="voxgate") as caught:
         parse_metadata(json.dumps(fields(**changes)))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("cells", [10.5, 2.5, 40.0, 1408.0])
+def test_the_voxel_grid_is_rounded_as_the_operator_rounds_it(cells: float) -> None:
+    point_range, voxel_size = [0.0, 0.0, -1.0, 3.0, 4.0, 0.1 * cells - 1.0], [1.0, 1.0, 0.1]
+    point = np.zeros((1, 3), np.float32)
+    shape = voxel_grid_shape(point_range, voxel_size)
+    assert shape[1:] == [4, 3]
+    for index in (shape[0] - 1, shape[0]):
+        point[0, 2] = np.float32(-1.0) + np.float32(0.1) * np.float32(index + 0.5)
+        coords, _, _ = _native.voxelize(point, np.zeros(1, np.int32), point_range, voxel_size)
+        assert len(coords) == (index < shape[0])
 
 
 def test_refuses_what_is_no_json() -> None:

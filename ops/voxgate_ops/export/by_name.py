@@ -15,6 +15,7 @@ from torch import nn
 
 from voxgate_ops.errors import ExportError
 from voxgate_ops.export import ExportReport, Voxelizer, export_onnx
+from voxgate_ops.metadata import check_voxel_grid
 from voxgate_ops.models import MODELS, ModelSpec
 
 # Under which key trainers keep the weights: OpenPCDet, Lightning and mmdetection3d, plain scripts.
@@ -101,6 +102,8 @@ def _spatial_shape(
     voxel_size: Sequence[float] | None,
 ) -> list[int]:
     if options.spatial_shape is not None:
+        if point_range is not None and voxel_size is not None:
+            _check_one_grid(options.spatial_shape, point_range, voxel_size)
         return list(options.spatial_shape)
     if point_range is None or voxel_size is None or len(point_range) != 2 * len(voxel_size):
         raise ExportError("give --spatial-shape, or --point-range and --voxel-size")
@@ -115,6 +118,18 @@ def _spatial_shape(
         size + extra - grid
         for size, extra, grid in zip(shape, spec.spatial_shape, usual, strict=True)
     ]
+
+
+def _check_one_grid(
+    spatial_shape: Sequence[int], point_range: Sequence[float], voxel_size: Sequence[float]
+) -> None:
+    try:
+        check_voxel_grid(point_range, voxel_size, spatial_shape)
+    except ValueError as error:
+        raise ExportError(
+            f"{error}: --spatial-shape, --point-range and --voxel-size must describe one grid "
+            "(a network by name has a range and a size of its own)"
+        ) from error
 
 
 def _found(name: str) -> Any:

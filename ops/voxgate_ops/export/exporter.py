@@ -24,7 +24,7 @@ from voxgate_ops import schemas
 from voxgate_ops.errors import ExportError, ModelError
 from voxgate_ops.export import fusion, tracing, translation, verification
 from voxgate_ops.export.tracing import OutputPlan, OutputSpec, Voxelizer
-from voxgate_ops.metadata import ModelMetadata, write_metadata
+from voxgate_ops.metadata import InputKind, ModelMetadata, check_voxel_grid, write_metadata
 from voxgate_ops.session import open_session
 
 SUPPORTED_PRECISIONS = ("fp32",)
@@ -109,7 +109,12 @@ def export_onnx(
     """
     step = progress or (lambda _: None)
     path = Path(path)
-    _check_arguments(spatial_shape, num_features, voxelizer, precision)
+    _check_arguments(spatial_shape, num_features, precision)
+    if voxelizer is not None:
+        point_range = voxelizer.point_range if point_range is None else point_range
+        voxel_size = voxelizer.voxel_size if voxel_size is None else voxel_size
+        _check_voxelizer(voxelizer, spatial_shape, num_features)
+    _check_voxel_grid(point_range, voxel_size, spatial_shape)
     plan = OutputPlan(given=dict(outputs or {}))
     frames = _FRAMES if batchable else 1
     made = verification.generated_sample(spatial_shape, voxelizer, num_features, frames, seed)
@@ -128,7 +133,7 @@ def export_onnx(
     _finish_graph(model, plan, voxelizer)
     metadata = _metadata(
         plan,
-        voxelizer,
+        "voxels" if voxelizer is None else "points",
         {
             "axes": list(axes or _AXES[len(spatial_shape)]),
             "spatial_shape": list(spatial_shape),
@@ -158,9 +163,7 @@ def export_onnx(
     return ExportReport(path, metadata, differences)
 
 
-def _check_arguments(
-    spatial_shape: Sequence[int], num_features: int, voxelizer: Voxelizer | None, precision: str
-) -> None:
+def _check_arguments(spatial_shape: Sequence[int], num_features: int, precision: str) -> None:
     if precision not in SUPPORTED_PRECISIONS:
         raise ExportError(
             f"precision is {precision!r}, supported: {', '.join(SUPPORTED_PRECISIONS)} "
@@ -174,23 +177,33 @@ def _check_arguments(
         raise ExportError(f"spatial_shape is {list(spatial_shape)}, every size must be positive")
     if num_features < 1:
         raise ExportError(f"num_features is {num_features}, expected at least 1")
-    if voxelizer is None:
+
+
+def _check_voxelizer(voxelizer: Voxelizer, spatial_shape: Sequence[int], num_features: int) -> None:
+    _check_voxel_grid(voxelizer.point_range, voxelizer.voxel_size, spatial_shape)
+    axes = len(voxelizer.voxel_size)
+    if num_features < axes:
+        raise ExportError(
+            f"num_features is {num_features}, but points need {axes} columns of position"
+        )
+
+
+def _check_voxel_grid(
+    point_range: Sequence[float] | None,
+    voxel_size: Sequence[float] | None,
+    spatial_shape: Sequence[int],
+) -> None:
+    """The metadata would refuse it too, but only after the network was traced."""
+    if point_range is None and voxel_size is None:
         return
-    grid = voxelizer.grid_shape()
-    if len(voxelizer.point_range) != 2 * len(grid) or len(grid) != len(spatial_shape):
+    if point_range is None or voxel_size is None:
         raise ExportError(
-            f"the voxelizer has point_range {list(voxelizer.point_range)} and voxel_size "
-            f"{list(voxelizer.voxel_size)}, expected two bounds and one size per axis of "
-            f"spatial_shape {list(spatial_shape)}"
+            f"point_range is {point_range} and voxel_size {voxel_size}: give both or neither"
         )
-    if any(cells > size for cells, size in zip(grid, spatial_shape, strict=True)):
-        raise ExportError(
-            f"the voxelizer's grid {grid} does not fit into spatial_shape {list(spatial_shape)}"
-        )
-    if num_features < len(grid):
-        raise ExportError(
-            f"num_features is {num_features}, but points need {len(grid)} columns of position"
-        )
+    try:
+        check_voxel_grid(point_range, voxel_size, spatial_shape)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
 
 
 def _feature_names(num_features: int, voxelizer: Voxelizer | None) -> list[str]:
@@ -199,20 +212,17 @@ def _feature_names(num_features: int, voxelizer: Voxelizer | None) -> list[str]:
 
 
 def _metadata(
-    plan: OutputPlan, voxelizer: Voxelizer | None, fields: dict[str, Any], num_features: int
+    plan: OutputPlan, input_kind: InputKind, fields: dict[str, Any], num_features: int
 ) -> ModelMetadata:
     if len(fields["feature_names"]) != num_features:
         raise ExportError(
             f"feature_names has {len(fields['feature_names'])} entries, expected {num_features}"
         )
     for name in ("point_range", "voxel_size"):
-        value = fields[name]
-        if value is None and voxelizer is not None:
-            value = getattr(voxelizer, name)
-        fields[name] = None if value is None else [float(x) for x in value]
+        fields[name] = None if fields[name] is None else [float(x) for x in fields[name]]
     try:
         return ModelMetadata(
-            input_kind="voxels" if voxelizer is None else "points",
+            input_kind=input_kind,
             outputs=plan.outputs,
             precision="fp32",
             exporter_version=voxgate_ops.__version__,

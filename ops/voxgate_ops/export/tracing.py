@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from voxgate_ops import torch_ops  # noqa: F401 (registers torch.ops.voxgate)
 from voxgate_ops.errors import ExportError
 from voxgate_ops.export.translation import frozen_batch_norm
-from voxgate_ops.metadata import OutputMeaning, OutputMetadata
+from voxgate_ops.metadata import OutputMeaning, OutputMetadata, voxel_grid_shape
 from voxgate_ops.nn import SparseBatchNorm, SparseConvTensor, SparseSyncBatchNorm
 
 UNNAMED_OUTPUT = "out"
@@ -46,13 +46,15 @@ class Voxelizer:
     max_voxels: int = 0
 
     def grid_shape(self) -> list[int]:
-        """Voxels per axis in the order of the coords' columns (3-D: z, y, x)."""
-        axes = len(self.voxel_size)
-        sizes = [
-            round((self.point_range[axes + i] - self.point_range[i]) / self.voxel_size[i])
-            for i in range(axes)
-        ]
-        return sizes[::-1]
+        """Voxels per axis in the order of the coords' columns (3-D: z, y, x).
+
+        Raises:
+            ExportError: the range and the size do not fit each other.
+        """
+        try:
+            return voxel_grid_shape(self.point_range, self.voxel_size)
+        except ValueError as error:
+            raise ExportError(str(error)) from error
 
     def __call__(self, points: Tensor, point_batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """coords, features and point_voxel of points float32 [P, F]."""
