@@ -144,30 +144,87 @@ def refusing_model(path: Path) -> Path:
     return _save(path, nodes, inputs, outputs, metadata, constants)
 
 
-def exploding_model(path: Path) -> Path:
-    """A dense volume over a grid of 4096 × 4096 × 4096: more than the operators may allocate."""
-    grid = [4096, 4096, 4096]
-    nodes = [
-        helper.make_node(
+# Nodes whose output would fill any memory, with the grid their model has and what the error names.
+# The dense volume and the transposed layer grow with the frame's sites, the third whatever is sent.
+EXPLOSIONS: dict[str, tuple[list[int], list[str]]] = {
+    "dense": ([4096, 4096, 4096], ["68719476736 is over the limit"]),
+    "transposed": ([1000, 8, 8, 8], ["2401", "1073741824"]),
+    "batch_size": ([1000, 8, 8], ["batch_size is 1099511627776"]),
+}
+
+
+def exploding_model(path: Path, kind: str) -> Path:
+    """A model, one of EXPLOSIONS, that runs on an empty frame at most."""
+    grid, _ = EXPLOSIONS[kind]
+    axes = len(grid)
+    constants: dict[str, np.ndarray] = {}
+    inputs = [
+        _value("coords", TensorProto.INT32, "N", 1 + axes),
+        _value("features", TensorProto.FLOAT, "N", 2),
+    ]
+    if kind == "transposed":
+        # Every site feeds 7^4 = 2401 output sites of its own.
+        node = helper.make_node(
+            "SparseRulebook",
+            ["coords"],
+            ["out", "neighbors"],
+            domain="voxgate",
+            spatial_shape=grid,
+            kernel_size=[7] * axes,
+            stride=[7] * axes,
+            transposed=1,
+        )
+        outputs = [_value("out", TensorProto.INT32, "M", 1 + axes)]
+        described = OutputMetadata(meaning="sparse", coords="out")
+    elif kind == "dense":
+        node = helper.make_node(
             "SparseToDense",
             ["coords", "features", "batch_size"],
-            ["volume"],
+            ["out"],
             domain="voxgate",
             spatial_shape=grid,
         )
-    ]
+        inputs.append(_value("batch_size", TensorProto.INT64))
+        outputs = [_value("out", TensorProto.FLOAT, "B", 2, *grid)]
+        described = OutputMetadata(meaning="dense")
+    else:
+        node = helper.make_node(
+            "SparseGlobalPool",
+            ["features", "coords", "many"],
+            ["out"],
+            domain="voxgate",
+            mode="max",
+        )
+        constants["many"] = np.array(1 << 40, np.int64)
+        outputs = [_value("out", TensorProto.FLOAT, "B", 2)]
+        described = OutputMetadata(meaning="per_frame")
+    metadata = ModelMetadata(
+        input_kind="voxels",
+        axes=["t", "z", "y", "x"][-axes:],
+        spatial_shape=grid,
+        feature_names=["intensity", "height"],
+        outputs={"out": described},
+        exporter_version="test",
+    )
+    return _save(path, [node], inputs, outputs, metadata, constants)
+
+
+def overflowing_model(path: Path) -> Path:
+    """A grid of more cells than 63 bits can count."""
+    grid = [2**31 - 1] * 3
+    node = helper.make_node(
+        "SortSites", ["coords"], ["out", "order", "rank"], domain="voxgate", spatial_shape=grid
+    )
     metadata = ModelMetadata(
         input_kind="voxels",
         axes=["z", "y", "x"],
         spatial_shape=grid,
         feature_names=["intensity", "height"],
-        outputs={"volume": OutputMetadata(meaning="dense")},
+        outputs={"out": OutputMetadata(meaning="sparse", coords="out")},
         exporter_version="test",
     )
     inputs = [
         _value("coords", TensorProto.INT32, "N", 4),
         _value("features", TensorProto.FLOAT, "N", 2),
-        helper.make_tensor_value_info("batch_size", TensorProto.INT64, ()),
     ]
-    outputs = [_value("volume", TensorProto.FLOAT, "B", 2, *grid)]
-    return _save(path, nodes, inputs, outputs, metadata)
+    return _save(path, [node], inputs, [_value("out", TensorProto.INT32, "M", 4)], metadata)

@@ -20,7 +20,7 @@ from tests.server.driver import (
     random_sites,
     voxels,
 )
-from tests.server.models import exploding_model
+from tests.server.models import EXPLOSIONS, exploding_model, overflowing_model, voxel_model
 
 from voxgate_protos import voxel_inference_pb2 as pb
 
@@ -361,17 +361,29 @@ async def test_what_the_model_refuses_is_the_frames_fault(client: Client) -> Non
     assert (await stream.result()).frame_id == "four"
 
 
-async def test_what_would_fill_memory_is_refused(start_server, tmp_path: Path) -> None:
-    exploding_model(tmp_path / "exploding" / "1" / "model.onnx")
+@pytest.mark.parametrize("kind", EXPLOSIONS)
+async def test_what_would_fill_memory_is_refused(start_server, tmp_path: Path, kind: str) -> None:
+    grid, parts = EXPLOSIONS[kind]
+    exploding_model(tmp_path / kind / "1" / "model.onnx", kind)
+    voxel_model(tmp_path / "voxels" / "1" / "model.onnx")
     client = await start_server(models=tmp_path)
-    stream = await client.opened("exploding")
-    await stream.send(frame=frame("big"))
+    stream = await client.opened(kind)
+    coords = np.zeros((1000, len(grid)), np.int32)
+    coords[:, 0] = np.arange(1000)
+    many = voxels(coords, np.ones((1000, 2), np.float32))
+    await stream.send(frame=pb.Frame(frame_id="big", voxels=many))
     error = await stream.error()
-    assert error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
-    assert "68719476736 is over the limit" in error.message
-    await stream.send(frame=with_sites((0, 0, 4096)))
+    assert (error.frame_id, error.code) == (
+        "big",
+        grpc.StatusCode.RESOURCE_EXHAUSTED.value[0],
+    )
+    for part in parts:
+        assert part in error.message
+    outside = voxels(np.full((1, len(grid)), 4096, np.int32), np.ones((1, 2), np.float32))
+    await stream.send(frame=pb.Frame(frame_id="next", voxels=outside))
     assert (await stream.error()).code == INVALID.value[0]
-    assert await client.settle(2) == {"overloaded": 1, "invalid": 1}
+    assert (await client.infer(frame("good"))).frame_id == "good"
+    assert await client.settle(3) == {"ok": 1, "overloaded": 1, "invalid": 1}
 
 
 async def test_what_breaks_the_engine_fails_one_frame(client: Client, monkeypatch) -> None:
@@ -451,6 +463,7 @@ async def test_bad_frames_leak_nothing(start_server) -> None:
 
 def break_model(folder: Path, whole: bytes) -> dict[str, str]:
     """Broken versions of a model beside a good one; what each one's reason must say."""
+    overflowing_model(folder / "overflowing" / "1" / "model.onnx")
     broken = {
         "truncated": whole[: len(whole) // 2],
         "text": b"this is no model\n" * 50,
@@ -466,6 +479,7 @@ def break_model(folder: Path, whole: bytes) -> dict[str, str]:
         "text": "ONNX",
         "empty": "0 bytes",
         "nameless": "metadata",
+        "overflowing": "2147483647",
     }
 
 
