@@ -81,19 +81,17 @@ def _show(command: Sequence[str | Path]) -> None:
 
 
 def _export(path: Path) -> None:
-    """Exports the network unless it is there; a half-written file is never left behind."""
+    """Exports the network unless it is there (voxgate export leaves no half-written file)."""
     if path.is_file():
         _say(f"{path} is there already, exported by an earlier run")
         return
     _say(f"Exporting {MODEL} with seeded weights (once; about half a minute)")
+    command: list[str | Path] = [VOXGATE, "export", MODEL, path, "--points"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        made = Path(folder) / path.name
-        _show([VOXGATE, "export", MODEL, path, "--points"])
-        finished = subprocess.run([VOXGATE, "export", MODEL, made, "--points"], check=False)
-        if finished.returncode:
-            raise DemoError(f"voxgate export failed with status {finished.returncode}")
-        made.rename(path)
+    _show(command)
+    status = subprocess.run(command, check=False).returncode
+    if status:
+        raise DemoError(f"voxgate export failed with status {status}")
 
 
 @contextmanager

@@ -29,8 +29,8 @@ from voxgate_client.messages import (
     StreamOptions,
     VoxgateRpcError,
     chunk_messages,
-    frame_message,
     open_message,
+    pack_frame,
     parse_model,
     parse_result,
     rpc_error,
@@ -121,12 +121,8 @@ class AsyncVoxgateClient:
             described = await self.get_model(model, version, timeout)
             self._max_frame_bytes[key] = described.max_frame_bytes
         frame = Frame(points, coords, features, frame_id, sensor_id)
-        request = pb.InferRequest(
-            model=model,
-            version=version,
-            frame=frame_message(frame, self._max_frame_bytes[key]),
-            outputs=outputs,
-        )
+        request = pb.InferRequest(model=model, version=version, outputs=outputs)
+        pack_frame(request.frame, frame, self._max_frame_bytes[key])
         start = time.perf_counter()
         try:
             response = await self._stub.Infer(request, timeout=timeout or self._timeout)
@@ -189,13 +185,14 @@ class AsyncFrameStream:
             return await self.send_parts(split_frame(frame, chunk_rows), frame.frame_id)
         async with self._sending:
             frame_id = await self._admit(frame.frame_id)
+            request = pb.StreamRequest()
             try:
                 named = dataclasses.replace(frame, frame_id=frame_id)
-                message = frame_message(named, self._state.max_frame_bytes)
+                pack_frame(request.frame, named, self._state.max_frame_bytes)
             except BaseException:
                 self._state.forget(frame_id)
                 raise
-            await self._write(pb.StreamRequest(frame=message))
+            await self._write(request)
         return frame_id
 
     async def send_parts(self, parts: Iterable[Frame], frame_id: str = "") -> str:

@@ -10,8 +10,11 @@ DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_MAX_ANSWER_BYTES = 1 << 30
 
 
-def channel_options(max_answer_bytes: int) -> list[tuple[str, int | str]]:
+def channel_options(max_answer_bytes: int) -> list[tuple[str, int]]:
     """gRPC channel arguments for large frames at low latency.
+
+    HTTP/2 frame size, look-ahead, write buffer and optimization target stay gRPC's: on frames of
+    1.8 MB over loopback none of them changed the median by more than the noise between two runs.
 
     Sending is unlimited here: the server's own limit (`max_frame_bytes`) is checked before a frame
     is sent, with a message that names it.
@@ -19,11 +22,6 @@ def channel_options(max_answer_bytes: int) -> list[tuple[str, int | str]]:
     return [
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", max_answer_bytes),
-        # One frame is hundreds of kilobytes: with the default 16 KiB HTTP/2 frames it would be cut
-        # into dozens, and the default 64 KiB window would make each wait for round trips.
-        ("grpc.http2.max_frame_size", 16777215),
-        ("grpc.http2.lookahead_bytes", 8 << 20),
-        ("grpc.optimization_target", "latency"),
         # A vehicle that changes networks loses its peer without a FIN: found within 30 s.
         ("grpc.keepalive_time_ms", 10_000),
         ("grpc.keepalive_timeout_ms", 20_000),

@@ -29,8 +29,8 @@ from voxgate_client.messages import (
     StreamOptions,
     VoxgateRpcError,
     chunk_messages,
-    frame_message,
     open_message,
+    pack_frame,
     parse_model,
     parse_result,
     rpc_error,
@@ -131,12 +131,8 @@ class VoxgateClient:
         if key not in self._max_frame_bytes:
             self._max_frame_bytes[key] = self.get_model(model, version, timeout).max_frame_bytes
         frame = Frame(points, coords, features, frame_id, sensor_id)
-        request = pb.InferRequest(
-            model=model,
-            version=version,
-            frame=frame_message(frame, self._max_frame_bytes[key]),
-            outputs=outputs,
-        )
+        request = pb.InferRequest(model=model, version=version, outputs=outputs)
+        pack_frame(request.frame, frame, self._max_frame_bytes[key])
         start = time.perf_counter()
         try:
             response = self._stub.Infer(request, timeout=timeout or self._timeout)
@@ -231,13 +227,14 @@ class FrameStream:
             return self.send_parts(split_frame(frame, chunk_rows), frame.frame_id, timeout=timeout)
         with self._sending:
             frame_id = self._admit(frame.frame_id, timeout)
+            request = pb.StreamRequest()
             try:
                 named = dataclasses.replace(frame, frame_id=frame_id)
-                message = frame_message(named, self._state.max_frame_bytes)
+                pack_frame(request.frame, named, self._state.max_frame_bytes)
             except BaseException:
                 self._state.forget(frame_id)
                 raise
-            self._outbox.put(pb.StreamRequest(frame=message))
+            self._outbox.put(request)
         return frame_id
 
     def send_parts(

@@ -222,9 +222,17 @@ def open_message(model: str, options: StreamOptions) -> pb.StreamRequest:
 
 
 def frame_message(frame: Frame, max_bytes: int = 0) -> pb.Frame:
-    """Packs a frame.
+    """A frame as a message of its own; see `pack_frame`."""
+    message = pb.Frame()
+    pack_frame(message, frame, max_bytes)
+    return message
+
+
+def pack_frame(message: pb.Frame, frame: Frame, max_bytes: int = 0) -> None:
+    """Packs a frame in place, which saves the copy that setting a submessage costs.
 
     Args:
+        message: an empty message, usually the `frame` of a request.
         frame: what to send; its `frame_id` must be set.
         max_bytes: the server's limit on a frame's arrays; 0: no limit known.
 
@@ -234,7 +242,7 @@ def frame_message(frame: Frame, max_bytes: int = 0) -> pb.Frame:
     id_bytes = len(frame.frame_id.encode())
     if not 0 < id_bytes <= MAX_FRAME_ID_BYTES:
         raise MessageError(f"frame_id has {id_bytes} bytes, expected 1 to {MAX_FRAME_ID_BYTES}")
-    message = pb.Frame(frame_id=frame.frame_id, sensor_id=frame.sensor_id)
+    message.frame_id, message.sensor_id = frame.frame_id, frame.sensor_id
     if frame.captured_at is not None:
         message.captured_at.FromDatetime(_aware(frame.captured_at))
     if frame.points is not None and frame.coords is None and frame.features is None:
@@ -247,7 +255,6 @@ def frame_message(frame: Frame, max_bytes: int = 0) -> pb.Frame:
         raise MessageError(
             f"frame {frame.frame_id}: {num_bytes} bytes, the server takes at most {max_bytes}"
         )
-    return message
 
 
 def _aware(moment: datetime) -> datetime:
