@@ -73,8 +73,9 @@ class Tile {
     const int64_t volume = weight_.shape().kernel_volume;
     for (int64_t k = 0; k < volume; ++k) {
       const int32_t* neighbors = in_.neighbors + k * in_.outputs + begin_;
+      const int32_t* next = k + 1 < volume ? neighbors + in_.outputs : neighbors;
       const auto inputs = static_cast<int32_t>(in_.inputs);
-      if (!weight_.kernels().find_pairs(neighbors, rows_, inputs, pairs_)) {
+      if (!weight_.kernels().find_pairs(neighbors, rows_, inputs, next, pairs_)) {
         ThrowBadNeighbor(in_, k, begin_, begin_ + rows_);
       }
       if (pairs_.count > 0) AddOffset(k);
@@ -101,14 +102,22 @@ class Tile {
 
   // sums = bias + residual; padding columns start at 0 and stay finite.
   void Start() {
-    if (in_.bias == nullptr || !in_place()) std::fill_n(sums_, rows_ * stride_, 0.0F);
+    if (in_.bias != nullptr && in_place()) {
+      weight_.kernels().fill_rows(in_.bias, rows_, stride_, sums_);
+    } else {
+      std::fill_n(sums_, rows_ * stride_, 0.0F);
+    }
+    if (in_.bias != nullptr && !in_place()) AddToSums(in_.bias, 0);
+    if (in_.residual != nullptr) AddToSums(in_.residual + begin_ * out_channels(), out_channels());
+  }
+
+  // sums += values, whose rows are `value_stride` apart (0: one row for all).
+  void AddToSums(const float* values, int64_t value_stride) {
     ForEachRun([&](int64_t channel, int64_t column, int64_t channels) {
       for (int64_t row = 0; row < rows_; ++row) {
         float* sum = sums_ + row * stride_ + column;
-        if (in_.bias != nullptr) std::copy_n(in_.bias + channel, channels, sum);
-        if (in_.residual == nullptr) continue;
-        const float* residual = in_.residual + (begin_ + row) * out_channels() + channel;
-        for (int64_t c = 0; c < channels; ++c) sum[c] += residual[c];
+        const float* value = values + row * value_stride + channel;
+        for (int64_t c = 0; c < channels; ++c) sum[c] += value[c];
       }
     });
   }
@@ -146,14 +155,16 @@ class Tile {
     });
   }
 
-  void Finish() const {
-    const float alpha = in_.activation.alpha;
+  void Finish() {
+    const auto same = [](float x) { return x; };
     const auto sigmoid = [](float x) { return 1.0F / (1.0F + std::exp(-x)); };
+    const float alpha = in_.activation.alpha;
     switch (in_.activation.kind) {
       case ActivationKind::kNone:
-        return in_place() ? void() : Write([](float x) { return x; });
-      case ActivationKind::kRelu:  // written so that NaN stays NaN
-        return Write([](float x) { return x < 0.0F ? 0.0F : x; });
+        return in_place() ? void() : Write(same);
+      case ActivationKind::kRelu:
+        weight_.kernels().relu(sums_, rows_ * stride_);
+        return in_place() ? void() : Write(same);
       case ActivationKind::kLeakyRelu:
         return Write([alpha](float x) { return x < 0.0F ? alpha * x : x; });
       case ActivationKind::kSigmoid:

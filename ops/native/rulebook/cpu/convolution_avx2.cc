@@ -18,6 +18,8 @@ struct Vec8 {
   static void Store(float* p, Type v) { _mm256_storeu_ps(p, v); }
   static Type Broadcast(float x) { return _mm256_set1_ps(x); }
   static Type MultiplyAdd(Type a, Type b, Type c) { return _mm256_fmadd_ps(a, b, c); }
+  // The second operand is the result where one is NaN.
+  static Type Relu(Type v) { return _mm256_max_ps(_mm256_setzero_ps(), v); }
 };
 
 void Accumulate(const float* features, int64_t feature_stride, int64_t in_channels,
@@ -36,7 +38,9 @@ void Accumulate(const float* features, int64_t feature_stride, int64_t in_channe
 const ConvKernels& Avx2ConvKernels() {
   static constexpr ConvKernels kernels = {
       /*lanes=*/8,      /*max_panel_width=*/16,
-      /*pair_slack=*/1, FindPairsScalar,        Accumulate, AccumulateDepthwise<Vec8>,
+      /*pair_slack=*/1, FindPairsScalar,
+      Accumulate,       AccumulateDepthwise<Vec8>,
+      FillRows<Vec8>,   Relu<Vec8>,
   };
   return kernels;
 }

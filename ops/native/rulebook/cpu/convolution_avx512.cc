@@ -18,11 +18,14 @@ struct Vec16 {
   static void Store(float* p, Type v) { _mm512_storeu_ps(p, v); }
   static Type Broadcast(float x) { return _mm512_set1_ps(x); }
   static Type MultiplyAdd(Type a, Type b, Type c) { return _mm512_fmadd_ps(a, b, c); }
+  // The second operand is the result where one is NaN.
+  static Type Relu(Type v) { return _mm512_max_ps(_mm512_setzero_ps(), v); }
 };
 
 // Sixteen cells a step. Whole vectors are stored and the next step overwrites what was no pair:
 // compressing in a register is fast everywhere, compressing into memory is not.
-bool FindPairs(const int32_t* neighbors, int64_t rows, int32_t inputs, TilePairs& pairs) {
+bool FindPairs(const int32_t* neighbors, int64_t rows, int32_t inputs, const int32_t* next,
+               TilePairs& pairs) {
   const __m512i sixteen = _mm512_set1_epi32(16);
   __m512i row = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m512i none = _mm512_set1_epi32(-1);
@@ -30,6 +33,7 @@ bool FindPairs(const int32_t* neighbors, int64_t rows, int32_t inputs, TilePairs
   unsigned outside = 0;
   int64_t count = 0;
   for (int64_t begin = 0; begin < rows; begin += 16) {
+    __builtin_prefetch(next + begin);
     const int64_t left = rows - begin;
     const auto valid = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1 << left) - 1);
     const __m512i i = _mm512_mask_loadu_epi32(none, valid, neighbors + begin);
@@ -73,6 +77,7 @@ const ConvKernels& Avx512ConvKernels() {
       /*lanes=*/16,      /*max_panel_width=*/64,
       /*pair_slack=*/16, FindPairs,
       Accumulate,        AccumulateDepthwise<Vec16>,
+      FillRows<Vec16>,   Relu<Vec16>,
   };
   return kernels;
 }

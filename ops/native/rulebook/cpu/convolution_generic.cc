@@ -14,6 +14,7 @@ struct Vec4 {
   static void Store(float* p, Type v) { *reinterpret_cast<Unaligned*>(p) = v; }
   static Type Broadcast(float x) { return Type{x, x, x, x}; }
   static Type MultiplyAdd(Type a, Type b, Type c) { return a * b + c; }
+  static Type Relu(Type v) { return v < 0.0F ? Type{} : v; }
 };
 
 void Accumulate(const float* features, int64_t feature_stride, int64_t in_channels,
@@ -32,7 +33,9 @@ void Accumulate(const float* features, int64_t feature_stride, int64_t in_channe
 const ConvKernels& GenericConvKernels() {
   static constexpr ConvKernels kernels = {
       /*lanes=*/4,      /*max_panel_width=*/8,
-      /*pair_slack=*/1, FindPairsScalar,       Accumulate, AccumulateDepthwise<Vec4>,
+      /*pair_slack=*/1, FindPairsScalar,
+      Accumulate,       AccumulateDepthwise<Vec4>,
+      FillRows<Vec4>,   Relu<Vec4>,
   };
   return kernels;
 }

@@ -31,7 +31,10 @@ struct ConvKernels {
   int64_t pair_slack;
 
   // Finds the cells of neighbors [rows] that are >= 0. False when one is outside [-1, inputs).
-  bool (*find_pairs)(const int32_t* neighbors, int64_t rows, int32_t inputs, TilePairs& pairs);
+  // next [rows] is fetched meanwhile: the cells of the offset after this one lie far away, in
+  // pieces too short for the processor to foresee.
+  bool (*find_pairs)(const int32_t* neighbors, int64_t rows, int32_t inputs, const int32_t* next,
+                     TilePairs& pairs);
 
   // sums[out_row][0 … width) += features[in_row][0 … in_channels) * panel, channels ascending.
   void (*accumulate)(const float* features, int64_t feature_stride, int64_t in_channels,
@@ -40,6 +43,12 @@ struct ConvKernels {
   // sums[out_row][c] += weight[c] * features[in_row][c] for c in [0, channels).
   void (*accumulate_depthwise)(const float* features, int64_t channels, const TilePairs& pairs,
                                const float* weight, float* sums, int64_t sum_stride);
+
+  // Every row of sums [rows, width] = row [width].
+  void (*fill_rows)(const float* row, int64_t rows, int64_t width, float* sums);
+
+  // values = max(values, 0), NaN staying NaN.
+  void (*relu)(float* values, int64_t count);
 };
 
 const ConvKernels& GenericConvKernels();

@@ -93,9 +93,29 @@ void AccumulateDepthwise(const float* features, int64_t channels, const TilePair
   }
 }
 
+template <typename Vec>
+void FillRows(const float* row, int64_t rows, int64_t width, float* sums) {
+  for (int64_t r = 0; r < rows; ++r, sums += width) {
+    int64_t c = 0;
+    for (; c + Vec::kLanes <= width; c += Vec::kLanes) Vec::Store(sums + c, Vec::Load(row + c));
+    for (; c < width; ++c) sums[c] = row[c];
+  }
+}
+
+template <typename Vec>
+void Relu(float* values, int64_t count) {
+  int64_t j = 0;
+  for (; j + Vec::kLanes <= count; j += Vec::kLanes) {
+    Vec::Store(values + j, Vec::Relu(Vec::Load(values + j)));
+  }
+  for (; j < count; ++j) values[j] = values[j] < 0.0F ? 0.0F : values[j];
+}
+
+constexpr int64_t kCellsPerLine = 16;  // of neighbors, 64 bytes
+
 // One cell at a time, without a branch on whether it holds a pair. Stores one past the last pair.
 inline bool FindPairsScalar(const int32_t* neighbors, int64_t rows, int32_t inputs,
-                            TilePairs& pairs) {
+                            const int32_t* next, TilePairs& pairs) {
   int64_t count = 0;
   bool in_range = true;
   for (int64_t row = 0; row < rows; ++row) {
@@ -104,6 +124,7 @@ inline bool FindPairsScalar(const int32_t* neighbors, int64_t rows, int32_t inpu
     pairs.out_row[count] = static_cast<int32_t>(row);
     count += i >= 0;
     in_range &= (i >= -1) & (i < inputs);
+    if (row % kCellsPerLine == 0) __builtin_prefetch(next + row);
   }
   pairs.count = count;
   return in_range;
