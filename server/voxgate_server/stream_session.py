@@ -147,7 +147,7 @@ class StreamSession:
     async def _read_all(self) -> None:
         try:
             while True:
-                if self._open is None or not self._open.state.arriving:
+                if not self._arriving or self._outbox.qsize() > 2 * self._max_unwritten:
                     await self._writable.wait()
                 raw = await self._read()
                 if not isinstance(raw, bytes):  # grpc.aio.EOF
@@ -165,6 +165,11 @@ class StreamSession:
         except Exception as error:
             log.exception("stream reader failed")
             self._end_with(error)
+
+    @property
+    def _arriving(self) -> bool:
+        """A frame is arriving in chunks, which time out: it is read on for a while."""
+        return self._open is not None and self._open.state.arriving
 
     async def _read(self) -> object:
         try:
@@ -190,7 +195,7 @@ class StreamSession:
         elif kind == "frame":
             await self._act(self._open.state.frame(request.frame, now))
         elif kind == "chunk":
-            await self._act(self._open.state.chunk(request.chunk, now))
+            await self._act(self._open.state.chunk(request.chunk, now, len(raw)))
         else:
             self._cancel(request.cancel_frame_id)
 
@@ -391,7 +396,10 @@ class _OpenStream:
         waiting = 1 if latest else min(asked, settings.max_queued_frames)
         self.queue = StreamQueue(waiting, latest)
         self.state: StreamState[_Outgoing] = StreamState(
-            self.served.engine.frame_spec, settings.chunk_timeout, request.unordered
+            self.served.engine.frame_spec,
+            settings.chunk_timeout,
+            request.unordered,
+            settings.grpc_receive_limit,
         )
 
 

@@ -8,6 +8,7 @@ gives exactly one `Arrival` or one `Broken`; an `Arrival`'s answer goes through 
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Generic, TypeAlias, TypeVar
@@ -23,6 +24,9 @@ from voxgate_server.errors import (
 )
 
 MAX_ID_BYTES = 128
+# What a chunk costs beside its bytes while its frame is incomplete: without it a frame of endless
+# empty chunks would be within every limit.
+_CHUNK_OVERHEAD_BYTES = 1024
 # Chunks of so many broken frames are told from new ones; a client interleaves few.
 _MAX_BROKEN_IDS = 16
 
@@ -60,6 +64,15 @@ class _Assembly:
     next_index: int = 0
     sites: int = 0
     size: int = 0
+    held_bytes: int = 0
+
+    def hold(self, message_bytes: int, limit: float) -> None:
+        self.held_bytes += message_bytes + _CHUNK_OVERHEAD_BYTES
+        if self.held_bytes > limit:
+            raise InvalidFrame(
+                f"frame: {self.held_bytes} bytes of messages up to chunk {self.next_index} "
+                f"({_CHUNK_OVERHEAD_BYTES} added for each), the limit is {limit:.0f}"
+            )
 
     def add(self, payload: Payload, spec: FrameSpec) -> None:
         _check_same_type(self.arrival.parts, payload)
@@ -77,11 +90,15 @@ class _Unanswered(Generic[Answer]):
 
 @dataclass(slots=True)
 class StreamState(Generic[Answer]):
-    """What one stream has open. `Answer` is whatever the caller wants back in order."""
+    """What one stream has open. `Answer` is whatever the caller wants back in order.
+
+    `max_held_bytes` bounds the messages of a frame that is arriving in chunks: they are held whole.
+    """
 
     spec: FrameSpec
     chunk_timeout: float
     unordered: bool = False
+    max_held_bytes: float = math.inf
     _unanswered: dict[str, _Unanswered[Answer]] = field(default_factory=dict)
     _assembly: _Assembly | None = None
     # Ids whose chunks are dropped until their last one; a dict for its order.
@@ -118,8 +135,8 @@ class StreamState(Generic[Answer]):
             events.append(self._complete(arrival_of(frame, now, payload)))
         return events
 
-    def chunk(self, chunk: pb.FrameChunk, now: float) -> list[Event]:
-        """A piece of a frame."""
+    def chunk(self, chunk: pb.FrameChunk, now: float, message_bytes: int = 0) -> list[Event]:
+        """A piece of a frame, which came in a message of so many bytes."""
         frame_id = chunk.part.frame_id
         events: list[Event] = []
         assembly = self._assembly
@@ -142,6 +159,7 @@ class StreamState(Generic[Answer]):
                 raise InvalidFrame(
                     f"chunk out of order: expected index {assembly.next_index}, got {chunk.index}"
                 )
+            assembly.hold(message_bytes, self.max_held_bytes)
             assembly.add(payload_of(chunk.part, self.spec), self.spec)
         except RequestError as error:
             events.append(self._break(frame_id, error, chunk.last))

@@ -327,6 +327,24 @@ async def test_limits_hold_for_the_sum_of_the_chunks(start_server) -> None:
     assert (await stream.result()).frame_id == "good"
 
 
+async def test_chunks_that_never_fill_a_frame_are_bounded(start_server) -> None:
+    """Neither endless empty chunks nor bytes that are no payload pile up."""
+    client = await start_server(**LIMITS)
+    limit = 2 * 40_000 + (1 << 20)
+    stream = await client.opened()
+    for index in range(limit // 1024 + 1):
+        await stream.send(chunk=pb.FrameChunk(part=frame("empty", 0), index=index))
+    error = await stream.error()
+    assert (error.frame_id, error.code) == ("empty", INVALID.value[0])
+    assert f"the limit is {limit}" in error.message
+    for index in (0, 1):
+        part = pb.Frame(frame_id="ballast", sensor_id="x" * (limit - 2000), voxels=frame("").voxels)
+        await stream.send(chunk=pb.FrameChunk(part=part, index=index))
+    assert "up to chunk 1" in (await stream.error()).message
+    await stream.send(frame=frame("good"))
+    assert (await stream.result()).frame_id == "good"
+
+
 async def test_chunks_keep_their_types(client: Client) -> None:
     stream = await client.opened()
     first, _ = chunks(frame("mixed", 6), [3, 3])

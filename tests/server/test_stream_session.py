@@ -1,0 +1,48 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""A stream's session over a call that this file plays."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+from tests.server.driver import Client, frame
+
+from voxgate_protos import voxel_inference_pb2 as pb
+from voxgate_server.stream_session import StreamSession
+
+
+class Deaf:
+    """A client that begins a new frame with every message and reads no answer."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def read(self) -> object:
+        await asyncio.sleep(0)
+        self.sent += 1
+        if self.sent == 1:
+            return pb.StreamRequest(open=pb.StreamOpen(model="voxels")).SerializeToString()
+        if self.sent > 1000:
+            return grpc.aio.EOF
+        chunk = pb.FrameChunk(part=frame(f"{self.sent}", 3))
+        return pb.StreamRequest(chunk=chunk).SerializeToString()
+
+    async def write(self, message: bytes, /) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_interrupted_frames_do_not_fill_memory_with_their_errors(client: Client) -> None:
+    call = Deaf()
+    service = client.app._service
+    assert service is not None
+    session = StreamSession(call, client.app.settings, service._find, service._unknown)
+    running = asyncio.create_task(session.run())
+    last = -1
+    while call.sent != last:
+        last = call.sent
+        await asyncio.sleep(0.05)
+    assert call.sent < 50
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert set(await client.settle(call.sent - 1)) == {"cancelled"}
