@@ -282,6 +282,9 @@ class AsyncFrameStream:
             raise VoxgateRpcError(
                 grpc.StatusCode.DEADLINE_EXCEEDED, f"the stream was not accepted in {timeout} s"
             ) from None
+        except asyncio.CancelledError:
+            await self.close()
+            raise
         if self._state.model is None and self._state.end_error is not None:
             raise self._state.end_error
 

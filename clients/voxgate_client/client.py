@@ -278,8 +278,8 @@ class FrameStream:
 
     def close(self) -> None:
         """Ends the stream at once; frames still unanswered come as CANCELLED."""
+        self._call.cancel()  # first: a thread that waits for room in `send` holds what follows
         self.close_sending()
-        self._call.cancel()
         self._reader.join()
 
     def __enter__(self) -> FrameStream:

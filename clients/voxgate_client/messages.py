@@ -221,20 +221,23 @@ def open_message(model: str, options: StreamOptions) -> pb.StreamRequest:
     return pb.StreamRequest(open=opening)
 
 
-def frame_message(frame: Frame, max_bytes: int = 0) -> pb.Frame:
+def frame_message(frame: Frame, max_bytes: int = 0, *, is_part: bool = False) -> pb.Frame:
     """A frame as a message of its own; see `pack_frame`."""
     message = pb.Frame()
-    pack_frame(message, frame, max_bytes)
+    pack_frame(message, frame, max_bytes, is_part=is_part)
     return message
 
 
-def pack_frame(message: pb.Frame, frame: Frame, max_bytes: int = 0) -> None:
+def pack_frame(
+    message: pb.Frame, frame: Frame, max_bytes: int = 0, *, is_part: bool = False
+) -> None:
     """Packs a frame in place, which saves the copy that setting a submessage costs.
 
     Args:
         message: an empty message, usually the `frame` of a request.
         frame: what to send; its `frame_id` must be set.
         max_bytes: the server's limit on a frame's arrays; 0: no limit known.
+        is_part: one of a frame's chunks, whose types must be the same whatever their values.
 
     Raises:
         MessageError: arrays of wrong rank, type or length, an id out of bounds, or too many bytes.
@@ -248,7 +251,7 @@ def pack_frame(message: pb.Frame, frame: Frame, max_bytes: int = 0) -> None:
     if frame.points is not None and frame.coords is None and frame.features is None:
         num_bytes = _pack_points(message.points, frame.points)
     elif frame.points is None and frame.coords is not None and frame.features is not None:
-        num_bytes = _pack_voxels(message.voxels, frame.coords, frame.features)
+        num_bytes = _pack_voxels(message.voxels, frame.coords, frame.features, is_part)
     else:
         raise MessageError("a frame has either points, or coords and features")
     if 0 < max_bytes < num_bytes:
@@ -270,8 +273,10 @@ def _pack_points(message: pb.PointCloud, points: NDArray[Any]) -> int:
     return array.nbytes
 
 
-def _pack_voxels(message: pb.SparseVoxels, coords: NDArray[Any], features: NDArray[Any]) -> int:
-    sites, message.coords_dtype = _sites(coords)
+def _pack_voxels(
+    message: pb.SparseVoxels, coords: NDArray[Any], features: NDArray[Any], is_part: bool
+) -> int:
+    sites, message.coords_dtype = _sites(coords, is_part)
     rows, message.features_dtype = _floats("features", features)
     if len(sites) != len(rows):
         raise MessageError(f"{len(sites)} rows of coords, {len(rows)} of features")
@@ -292,7 +297,7 @@ def _floats(name: str, values: NDArray[Any]) -> tuple[NDArray[Any], pb.DataType.
     return array.astype("<f4", copy=False), pb.FLOAT32
 
 
-def _sites(coords: NDArray[Any]) -> tuple[NDArray[Any], pb.DataType.ValueType]:
+def _sites(coords: NDArray[Any], is_part: bool) -> tuple[NDArray[Any], pb.DataType.ValueType]:
     array = np.asarray(coords)
     if array.ndim != 2:
         raise MessageError(f"coords have shape {array.shape}, expected [N, D]")
@@ -300,7 +305,7 @@ def _sites(coords: NDArray[Any]) -> tuple[NDArray[Any], pb.DataType.ValueType]:
         raise MessageError(f"coords are {array.dtype}, expected an integer type")
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
     # Half the bytes for every grid a sensor sees; the server widens them again.
-    if low >= -(1 << 15) and high < 1 << 15:
+    if np.can_cast(array.dtype, np.int16) or (not is_part and low >= -(1 << 15) and high < 1 << 15):
         return array.astype("<i2", copy=False), pb.INT16
     if low >= -(1 << 31) and high < 1 << 31:
         return array.astype("<i4", copy=False), pb.INT32
@@ -315,11 +320,13 @@ def split_frame(frame: Frame, chunk_rows: int) -> Iterator[Frame]:
     def part(values: NDArray[Any] | None, start: int) -> NDArray[Any] | None:
         return None if values is None else values[start : start + chunk_rows]
 
-    arrays = [a for a in (frame.points, frame.coords, frame.features) if a is not None]
+    # One type for all parts, chosen by the values of all.
+    coords = None if frame.coords is None else _sites(frame.coords, is_part=False)[0]
+    arrays = [a for a in (frame.points, coords, frame.features) if a is not None]
     for start in range(0, max([1, *map(len, arrays)]), chunk_rows):
         yield Frame(
             part(frame.points, start),
-            part(frame.coords, start),
+            part(coords, start),
             part(frame.features, start),
             frame.frame_id,
             frame.sensor_id,
@@ -344,7 +351,8 @@ def chunk_messages(
         previous = frame_message(
             Frame(
                 part.points, part.coords, part.features, frame_id, part.sensor_id, part.captured_at
-            )
+            ),
+            is_part=True,
         )
         total += payload_bytes(previous)
         if 0 < max_bytes < total:

@@ -262,6 +262,29 @@ def test_max_in_flight_makes_send_wait(client: VoxgateClient) -> None:
     assert sorted(ids(list(stream))) == ["hold 1", "hold 2", "next"]
 
 
+def test_closing_frees_a_thread_that_waits_to_send(client: VoxgateClient) -> None:
+    stream = client.open_stream("unet", max_in_flight=1)
+    stream.send(Frame(POINTS, frame_id="hold"))
+    ended: list[VoxgateRpcError] = []
+
+    def send() -> None:
+        try:
+            stream.send(Frame(POINTS))
+        except VoxgateRpcError as error:
+            ended.append(error)
+
+    sending = threading.Thread(target=send, daemon=True)
+    sending.start()
+    while not stream._sending.locked():
+        time.sleep(0.001)
+    closing = threading.Thread(target=stream.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    sending.join(10)
+    assert not closing.is_alive() and len(ended) == 1
+    assert ids(list(stream)) == ["hold"]
+
+
 def test_receive_times_out(client: VoxgateClient) -> None:
     with client.open_stream("unet") as stream, pytest.raises(TimeoutError, match="0.05 s"):
         stream.receive(timeout=0.05)
@@ -313,6 +336,20 @@ async def test_async_open_fails(fake_server: FakeServer) -> None:
     async with AsyncVoxgateClient("127.0.0.1:1", timeout=5) as client:
         with pytest.raises(VoxgateRpcError, match="UNAVAILABLE"):
             await client.open_stream("unet")
+
+
+async def test_async_open_that_is_cancelled_leaves_no_call(fake_server: FakeServer) -> None:
+    fake_server.proceed.clear()
+    async with AsyncVoxgateClient(fake_server.target, timeout=10) as client:
+        before = asyncio.all_tasks()
+        opening = asyncio.create_task(client.open_stream("unet"))
+        while not fake_server.opened:
+            await asyncio.sleep(0.01)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        assert not [task for task in asyncio.all_tasks() - before if "_read" in repr(task)]
+    fake_server.proceed.set()
 
 
 async def test_async_broken_stream(fake_server: FakeServer) -> None:

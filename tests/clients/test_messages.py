@@ -101,6 +101,17 @@ def test_chunks_join_to_the_frame(num: int, rows: int) -> None:
     assert joined == features.tobytes()
 
 
+@pytest.mark.parametrize(("high", "dtype"), [(32767, pb.INT16), (32768, pb.INT32)])
+def test_parts_repeat_the_type_of_coords(high: int, dtype: int) -> None:
+    coords = np.array([[0, 0, 1], [0, 0, high]])
+    split = split_frame(Frame(None, coords, POINTS[:2], "a"), 1)
+    types = [m.chunk.part.voxels.coords_dtype for m in chunk_messages(split, "a")]
+    assert types == [dtype, dtype]
+    turning = [Frame(None, coords[i : i + 1], POINTS[i : i + 1]) for i in (0, 1)]
+    types = [m.chunk.part.voxels.coords_dtype for m in chunk_messages(turning, "a")]
+    assert types == [pb.INT32, pb.INT32]  # the second part is not known when the first one is sent
+
+
 def test_chunks_are_limited_together() -> None:
     with pytest.raises(MessageError, match="48 bytes up to chunk 2, the server takes at most 40"):
         list(chunk_messages(split_frame(Frame(POINTS), 1), "a", 40))
