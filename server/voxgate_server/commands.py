@@ -60,11 +60,11 @@ def serve(
 
     Try it:
 
-      voxgate export sparse_unet models/sparse_unet/1/model.onnx
+        voxgate export sparse_unet models/sparse_unet/1/model.onnx
 
-      voxgate serve --models models
+        voxgate serve --models models
 
-      voxgate stream sweep.bin
+        voxgate stream sweep.bin    (in a second terminal)
     """
     console = Console(stderr=True)
     given: dict[str, Any] = {
