@@ -52,6 +52,7 @@ def stream(
         int,
         typer.Option(
             min=0,
+            show_default=False,
             help="Frames that may be unanswered at once. [default: 1, with --rate as many as the "
             "server queues]",
         ),
@@ -61,7 +62,9 @@ def stream(
     ] = 0,
     columns: Annotated[
         int | None,
-        typer.Option(help="float32 per point of a .bin file: 4 (KITTI), 5 (nuScenes), …"),
+        typer.Option(
+            help="float32 per point of a .bin file, if it is neither 4 (KITTI) nor 5 (nuScenes)."
+        ),
     ] = None,
     fill: Annotated[
         float | None, typer.Option(help="Value for a feature that a file does not have.")
@@ -74,10 +77,11 @@ def stream(
 
     Exits with 1 when a frame failed.
 
-    \b
     Try it (with `voxgate serve` running):
-      voxgate stream --simulate 20
-      voxgate stream scans/*.bin --rate 10 --loop 5
+
+        voxgate stream --simulate 20
+
+        voxgate stream scans/*.bin --rate 10 --loop 5
     """
     errors = Console(stderr=True)
     try:
@@ -201,7 +205,7 @@ def simulate(
     \b
     Try it:
       voxgate simulate sweeps --frames 20
-      voxgate stream sweeps/*.bin --columns 4
+      voxgate stream sweeps/*.bin
     """
     errors = Console(stderr=True)
     try:

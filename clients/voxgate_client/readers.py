@@ -43,7 +43,8 @@ def read_points(path: str | os.PathLike[str], *, columns: int | None = None) -> 
         path: a `.bin`, `.npy`, `.npz`, `.pcd` or `.ply` file.
         columns: float32 values per point of a `.bin` file, which has no header. Without it
             `.pcd.bin` is nuScenes (5: x, y, z, intensity, ring), and any other `.bin` is the one of
-            4 (KITTI: x, y, z, intensity) and 5 that divides the file's size.
+            4 (KITTI: x, y, z, intensity) and 5 that divides the file's size; where both do, 5 if
+            every fifth value is a whole number below 256, as rings are.
 
     Returns:
         PointCloud with float32 `[N, F]` points. Non-finite values are kept: sensors send them for
@@ -51,7 +52,7 @@ def read_points(path: str | os.PathLike[str], *, columns: int | None = None) -> 
 
     Raises:
         ReaderError: the file is truncated, contradicts itself, has no x, y, z, or its format is
-            unknown or ambiguous.
+            unknown.
         OSError: the file cannot be opened.
     """
     file = Path(path)
@@ -95,21 +96,22 @@ def _guess_columns(path: Path, size: int) -> int:
     if path.name.lower().endswith(".pcd.bin"):
         return 5
     fits = [columns for columns in (4, 5) if size % (4 * columns) == 0]
-    if len(fits) == 1:
-        return fits[0]
-    if fits and size:
+    if not fits:
         raise ReaderError(
             path,
-            f"{size} bytes is {size // 16} points of 4 columns or {size // 20} of 5: say which "
-            "with columns=4 (KITTI) or columns=5 (nuScenes), on the command line --columns",
+            f"{size} bytes is no whole number of points of 4 (16 bytes) or 5 (20 bytes) float32: "
+            "truncated, or another number of columns (give columns=, on the command line "
+            "--columns)",
         )
-    if not size:
-        return 4
-    raise ReaderError(
-        path,
-        f"{size} bytes is no whole number of points of 4 (16 bytes) or 5 (20 bytes) float32: "
-        "truncated, or another number of columns (give columns=, on the command line --columns)",
-    )
+    if len(fits) == 1:
+        return fits[0]
+    return 5 if _has_rings(path) else 4
+
+
+def _has_rings(path: Path) -> bool:
+    """Whether every fifth value is a ring number, as nuScenes has it: coordinates are not whole."""
+    rings = np.fromfile(path, "<f4")[4::5]
+    return bool(rings.size) and bool(np.all((rings >= 0) & (rings < 256) & (rings % 1 == 0)))
 
 
 def read_npy(path: Path) -> PointCloud:

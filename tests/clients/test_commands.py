@@ -142,7 +142,6 @@ def test_several_models_ask_for_a_choice(fake_server: FakeServer, scans: list[Pa
     [
         ([], "nothing to send: give a FILE"),
         (["absent.bin"], "No such file"),
-        (["{folder}/c.bin"], "20 points of 4 columns or 16 of 5"),
         (["{folder}/a.bin", "--columns", "3"], "304 bytes is no whole number"),
         (["--simulate", "1", "--beams", "7"], "beams=7, expected 32 or 64"),
         (["{folder}/a.npy"], "takes x, y, z, intensity: no column intensity"),
@@ -151,7 +150,6 @@ def test_several_models_ask_for_a_choice(fake_server: FakeServer, scans: list[Pa
 def test_input_that_cannot_be_sent(
     words: list[str], message: str, fake_server: FakeServer, tmp_path: Path, scans: list[Path]
 ) -> None:
-    scan(tmp_path, "c.bin", 20)
     np.save(tmp_path / "a.npy", np.zeros((4, 3), np.float32))
     filled = [word.format(folder=tmp_path) for word in words]
     done = run(commands.stream, *filled, "--target", fake_server.target)

@@ -135,11 +135,14 @@ def test_bin_of_five_columns_is_found_by_its_size(tmp_path: Path) -> None:
     assert read_points(write(tmp_path, "a.bin", cloud(19, 5).tobytes())).points.shape == (19, 5)
 
 
-def test_ambiguous_bin_asks(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.bin", cloud(20).tobytes())
-    with pytest.raises(ReaderError, match="320 bytes is 20 points of 4 columns or 16 of 5.*--col"):
-        read_points(path)
-    assert read_points(path, columns=4).points.shape == (20, 4)
+def test_bin_whose_size_fits_both_is_told_by_its_rings(tmp_path: Path) -> None:
+    kitti = write(tmp_path, "kitti.bin", cloud(20).tobytes())
+    assert read_points(kitti).points.shape == (20, 4)
+    points = cloud(16, 5)
+    points[:, 4] = np.arange(16)
+    nuscenes = write(tmp_path, "nuscenes.bin", points.tobytes())
+    assert read_points(nuscenes).points.shape == (16, 5)
+    assert read_points(nuscenes, columns=4).points.shape == (20, 4)
 
 
 def test_bin_with_bytes_left_over(tmp_path: Path) -> None:

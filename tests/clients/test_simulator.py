@@ -195,5 +195,5 @@ def test_transparent_surfaces_let_their_share_through() -> None:
 def test_written_sweeps_are_read_back(tmp_path: Path) -> None:
     sweep = SweepSimulator(beams=32).sweep(0)
     points, labels = write_sweep(sweep, tmp_path, "000000")
-    np.testing.assert_array_equal(read_points(points, columns=4).points, sweep.points)
+    np.testing.assert_array_equal(read_points(points).points, sweep.points)
     np.testing.assert_array_equal(np.fromfile(labels, "<u4"), sweep.labels)
