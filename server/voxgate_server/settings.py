@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     host: str = "0.0.0.0"
     port: int = Field(default=8001, ge=0, le=65535, description="0 takes a free port")
     metrics_port: int = Field(default=8002, ge=0, le=65535, description="0 takes a free port")
-    device: str = "auto"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int | None = Field(default=None, ge=1, description="intra-op threads of a model")
 
     max_frame_bytes: int = Field(default=64 * MIB, ge=1)

@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,13 +77,28 @@ def test_serves_until_the_signal_and_ends_well(model_folder: Path, number: int) 
 
 
 def test_a_second_signal_does_not_wait_for_the_drain(model_folder: Path) -> None:
-    with serving("--models", str(model_folder)) as (process, target):
-        with grpc.insecure_channel(target) as channel:
-            held = pb_grpc.VoxelInferenceStub(channel).StreamInfer(iter(()), timeout=20)
-            list(held)
+    """Unread answers, more than the connection buffers, would hold the drain for 20 s."""
+    with (
+        serving("--models", str(model_folder)) as (process, target),
+        grpc.insecure_channel(target, [("grpc.http2.bdp_probe", 0)]) as channel,
+    ):
+        never = threading.Event()
+
+        def requests() -> Iterator[pb.StreamRequest]:
+            yield pb.StreamRequest(open=pb.StreamOpen(model="voxels", max_queued_frames=64))
+            for index in range(60):
+                yield pb.StreamRequest(frame=frame(f"{index}", 2000))
+            never.wait(60)
+
+        call = pb_grpc.VoxelInferenceStub(channel).StreamInfer(requests())
+        assert [next(call).WhichOneof("message") for _ in range(2)] == ["opened", "result"]
+        time.sleep(0.5)  # for the server to have answered what it can
         process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.0)
         process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_SECONDS) == 0
+        never.set()
 
 
 def test_a_port_in_use_is_named(model_folder: Path) -> None:
@@ -112,6 +129,9 @@ def test_settings_that_make_no_sense(model_folder: Path) -> None:
     code, message = failed_start("--models", str(model_folder), VOXGATE_CHUNK_TIMEOUT="soon")
     assert code == 2
     assert "chunk_timeout" in message and "soon" in message
+    code, message = failed_start("--models", str(model_folder), VOXGATE_DEVICE="gpu")
+    assert code == 2
+    assert "device" in message and "gpu" in message
 
 
 def test_help_teaches() -> None:
