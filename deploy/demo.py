@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     try:
+        if not VOXGATE.is_file():
+            raise DemoError(f"{VOXGATE} is missing: run this as `make demo`, which installs it")
         _export(options.models / MODEL / "1" / "model.onnx")
         with serving(options.models) as (target, metrics_url):
             status = _stream(target, options)
@@ -147,9 +149,12 @@ def _stop(server: subprocess.Popen[str]) -> None:
     server.terminate()
     try:
         server.wait(STOP_TIMEOUT_S)
-    except BaseException:  # also a second Ctrl-C: nothing may stay behind
+    except BaseException as error:  # also a second Ctrl-C: nothing may stay behind
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            message = f"the server did not end in {STOP_TIMEOUT_S:.0f} s and was killed"
+            raise DemoError(message) from error
         raise
 
 
@@ -167,8 +172,11 @@ def _stream(target: str, options: argparse.Namespace) -> int:
 
 def _show_metrics(url: str) -> None:
     _say(f"What Prometheus would scrape from {url} (an excerpt)")
-    with urllib.request.urlopen(url, timeout=10) as response:
-        text = response.read().decode()
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            text = response.read().decode()
+    except OSError as error:
+        raise DemoError(f"the metrics cannot be read: {error}") from error
     for line in text.splitlines():
         if line.startswith("voxgate_frames_total{") and not line.endswith(" 0.0"):
             print(f"  {line}")

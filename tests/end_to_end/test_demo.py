@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -80,3 +81,28 @@ def test_demo_with_a_broken_model_says_what_to_do(repository: Path, tmp_path: Pa
     assert done.returncode == 1
     assert "FAILED" in done.stderr and "delete the folder sparse_unet" in done.stderr
     assert list(servers_of(tmp_path)) == []
+
+
+def test_a_server_that_does_not_end_is_killed(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = runpy.run_path(str(repository / "deploy/demo.py"))
+    monkeypatch.setitem(demo["_stop"].__globals__, "STOP_TIMEOUT_S", 0.2)
+    deaf = "import signal; signal.signal(15, signal.SIG_IGN); print('on', flush=True); input()"
+    server = subprocess.Popen(
+        [sys.executable, "-c", deaf],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert server.stdout is not None and server.stdout.readline() == "on\n"
+    with pytest.raises(demo["DemoError"], match="did not end in 0 s and was killed"):
+        demo["_stop"](server)
+    assert server.poll() == -signal.SIGKILL
+
+
+def test_metrics_that_cannot_be_read_are_a_message(repository: Path) -> None:
+    demo = runpy.run_path(str(repository / "deploy/demo.py"))
+    with pytest.raises(demo["DemoError"], match="metrics cannot be read"):
+        demo["_show_metrics"]("http://127.0.0.1:1/metrics")
