@@ -38,17 +38,26 @@ struct AxisRelation {
     return transposed ? i * stride - padding + reach() : DivideByStride(i + padding);
   }
 
-  // Calls visit(o) for every output in [low, high) and in the grid that input i feeds.
+  // Calls visit(o) for every output in [low, high) and in the grid that input i feeds; low >= 0.
   template <typename Visit>
   void ForEachOutput(int64_t i, int64_t low, int64_t high, Visit visit) const {
-    const int64_t first = FirstOutput(i);
-    const int64_t last = std::min(LastOutput(i), std::min(high, out_size) - 1);
-    // Outputs are `step` apart when transposed; otherwise dilation leaves only some of a run.
-    const int64_t step = transposed ? dilation : 1;
-    for (int64_t o = first; o <= last; o += step) {
-      if (o < low) continue;
-      if (!transposed && dilation > 1 && (i + padding - o * stride) % dilation != 0) continue;
-      visit(o);
+    high = std::min(high, out_size);
+    if (FeedsRuns()) {
+      const int64_t last = std::min(LastOutput(i), high - 1);
+      for (int64_t o = std::max(FirstOutput(i), low); o <= last; ++o) visit(o);
+      return;
+    }
+    // By kernel index, not by output: a wide dilation feeds few of the outputs it spans.
+    const int64_t base = transposed ? i * stride - padding : i + padding;
+    const int64_t nearest = transposed ? low - base : base - (high - 1) * stride;
+    const int64_t farthest = transposed ? high - 1 - base : base - low * stride;
+    const int64_t first = nearest > 0 ? (nearest + dilation - 1) / dilation * dilation : 0;
+    for (int64_t d = first; d <= std::min(farthest, reach()); d += dilation) {
+      if (transposed) {
+        visit(base + d);
+      } else if ((base - d) % stride == 0) {
+        visit((base - d) / stride);
+      }
     }
   }
 

@@ -44,7 +44,9 @@ class Descent {
   const TrieLevel& in_level() const { return in_[static_cast<size_t>(axis_) + 1]; }
   PrefixRulebook prefixes() const { return {neighbors_.data(), volume_, outputs_}; }
 
-  TrieLevel Generate() const { return GenerateLevel(context_, in_level(), relation(), prefixes()); }
+  TrieLevel Generate() const {
+    return GenerateLevel(context_, in_level(), relation(), prefixes(), geometry_.KernelVolume());
+  }
 
   // Goes one axis down, to the output prefixes `out`.
   void Advance(const TrieLevel& out) {

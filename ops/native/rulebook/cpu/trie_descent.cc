@@ -14,6 +14,26 @@ namespace {
 
 // --- which outputs exist -------------------------------------------------------------------------
 
+// Counts what the tasks of one level generate, so that they stop before their memory is spent.
+class SiteLimit {
+ public:
+  explicit SiteLimit(int64_t kernel_volume)
+      : kernel_volume_(kernel_volume),
+        limit_(std::min(kMaxSites, kMaxRulebookCells / kernel_volume)) {}
+
+  void Add(int64_t sites) {
+    if (total_.fetch_add(sites, std::memory_order_relaxed) + sites <= limit_) return;
+    ThrowTooLarge("the convolution generates more than ", limit_, " sites, the limit for ",
+                  kernel_volume_, " kernel offsets");
+  }
+  int64_t total() const { return total_.load(std::memory_order_relaxed); }
+
+ private:
+  const int64_t kernel_volume_;
+  const int64_t limit_;
+  std::atomic<int64_t> total_{0};
+};
+
 // The union of what several sorted lists of inputs feed, found in windows of a small bitmap: its
 // memory does not grow with the grid, and empty stretches of a line are stepped over.
 class OutputUnion {
@@ -25,12 +45,12 @@ class OutputUnion {
     if (first != last) lists_.push_back({first, last});
   }
 
-  // Appends the outputs in ascending order.
-  void AppendTo(std::vector<int32_t>& outputs) {
+  // Appends the outputs in ascending order, each window's after `limit` has let them pass.
+  void AppendTo(std::vector<int32_t>& outputs, SiteLimit& limit) {
     int64_t window = 0;
     while (NextWindow(window)) {
       MarkWindow(window);
-      TakeMarked(window, outputs);
+      TakeMarked(window, outputs, limit);
       window += kWindow;
     }
   }
@@ -86,7 +106,7 @@ class OutputUnion {
     last_word_ = std::max(last_word_, word + 1);
   }
 
-  void TakeMarked(int64_t window, std::vector<int32_t>& outputs) {
+  void TakeMarked(int64_t window, std::vector<int32_t>& outputs, SiteLimit& limit) {
     int64_t count = 0;
     for (int64_t word = first_word_; word <= last_word_; ++word) {
       for (uint64_t bits = bits_[word]; bits != 0; bits &= bits - 1) {
@@ -94,6 +114,7 @@ class OutputUnion {
       }
       bits_[word] = 0;
     }
+    limit.Add(count);
     outputs.insert(outputs.end(), found_, found_ + count);
     first_word_ = kWords;
     last_word_ = -1;
@@ -119,26 +140,62 @@ Children ChildrenOf(const TrieLevel& level, int64_t parent) {
   return {level.coord.data(), level.begin[p], level.begin[p + 1]};
 }
 
+// How the coordinates of one axis are scaled so that input i feeds output o through kernel index k
+// iff in(i) - out(o) = k * dilation (regular) or out(o) - in(i) = k * dilation (transposed).
+template <bool kTransposed>
+struct Scale {
+  const AxisRelation& relation;
+
+  int64_t in(int32_t coord) const { return coord * (kTransposed ? relation.stride : 1); }
+  int64_t out(int32_t coord) const {
+    return kTransposed ? coord + relation.padding : coord * relation.stride - relation.padding;
+  }
+};
+
 // Pairs two sorted lists of one axis: calls pair(k, i, o) for every input node i that feeds output
-// node o through kernel index k.
+// node o through kernel index k. An output looks at every input in the span of its kernel, a window
+// that only moves up.
 template <bool kTransposed, typename Pair>
-inline void PairChildren(const AxisRelation& relation, Children in, Children out, Pair pair) {
+void PairBySpan(const AxisRelation& relation, Children in, Children out, Pair pair) {
+  const Scale<kTransposed> scale{relation};
   const int64_t reach = relation.reach();
-  const int64_t in_scale = kTransposed ? relation.stride : 1;
-  const int64_t out_scale = kTransposed ? 1 : relation.stride;
-  // With a = scaled input and b = scaled output - padding, k * dilation = a - b (regular) or b - a
-  // (transposed, where the padding adds): a lies in a window of `reach` that only moves up.
-  const int64_t shift = kTransposed ? relation.padding - reach : -relation.padding;
   int64_t first = in.begin;
   for (int64_t o = out.begin; o < out.end; ++o) {
-    const int64_t low = out.coord[o] * out_scale + shift;
-    while (first < in.end && in.coord[first] * in_scale < low) ++first;
+    const int64_t low = scale.out(out.coord[o]) - (kTransposed ? reach : 0);
+    while (first < in.end && scale.in(in.coord[first]) < low) ++first;
     for (int64_t i = first; i < in.end; ++i) {
-      const int64_t distance = in.coord[i] * in_scale - low;
+      const int64_t distance = scale.in(in.coord[i]) - low;
       if (distance > reach) break;
       const int64_t offset = kTransposed ? reach - distance : distance;
       if (offset % relation.dilation == 0) pair(offset / relation.dilation, i, o);
     }
+  }
+}
+
+// The same by one merge of the lists per kernel index, whatever lies between the kernel's cells.
+template <bool kTransposed, typename Pair>
+void PairByIndex(const AxisRelation& relation, Children in, Children out, Pair pair) {
+  const Scale<kTransposed> scale{relation};
+  for (int64_t k = 0; k < relation.kernel; ++k) {
+    const int64_t distance = (kTransposed ? -k : k) * relation.dilation;
+    int64_t i = in.begin;
+    for (int64_t o = out.begin; o < out.end; ++o) {
+      const int64_t wanted = scale.out(out.coord[o]) + distance;
+      while (i < in.end && scale.in(in.coord[i]) < wanted) ++i;
+      if (i == in.end) break;
+      if (scale.in(in.coord[i]) == wanted) pair(k, i, o);
+    }
+  }
+}
+
+template <bool kTransposed, typename Pair>
+void PairChildren(const AxisRelation& relation, Children in, Children out, Pair pair) {
+  // Without dilation all of a span are pairs; with a wide one few are.
+  constexpr int64_t kShortReach = 64;
+  if (relation.dilation == 1 || relation.reach() <= kShortReach) {
+    PairBySpan<kTransposed>(relation, in, out, pair);
+  } else {
+    PairByIndex<kTransposed>(relation, in, out, pair);
   }
 }
 
@@ -163,10 +220,12 @@ void FillParent(const TrieLevel& in, const TrieLevel& out, const AxisRelation& r
   }
 }
 
-// Whether FillTask can express it: see line_kernels.h.
+// Whether FillTask can express it (see line_kernels.h) and is the faster way: it compares every
+// input near a run of outputs with every kernel index.
 bool FillsByLines(const AxisRelation& relation) {
   constexpr int64_t kLimit = std::numeric_limits<int32_t>::max();
-  return !relation.transposed && relation.dilation == 1 &&
+  constexpr int64_t kMaxKernel = 32;
+  return !relation.transposed && relation.dilation == 1 && relation.kernel <= kMaxKernel &&
          relation.out_size * relation.stride + relation.kernel < kLimit;
 }
 
@@ -198,14 +257,14 @@ void ForEachParentChunk(CpuContext& context, const TrieLevel& level, Work work) 
 }  // namespace
 
 TrieLevel GenerateLevel(CpuContext& context, const TrieLevel& in, const AxisRelation& relation,
-                        const PrefixRulebook& parents) {
+                        const PrefixRulebook& parents, int64_t kernel_volume) {
   struct Part {
     std::vector<int32_t> coord;
     std::vector<int32_t> counts;
   };
   constexpr int64_t kParentsPerTask = 64;
   std::vector<Part> parts(static_cast<size_t>(CeilDiv(parents.outputs, kParentsPerTask)));
-  std::atomic<int64_t> total{0};
+  SiteLimit limit(kernel_volume);
   ForBlocks(context, parents.outputs, kParentsPerTask,
             [&](int64_t block, int64_t begin, int64_t end) {
               Part& part = parts[static_cast<size_t>(block)];
@@ -219,16 +278,12 @@ TrieLevel GenerateLevel(CpuContext& context, const TrieLevel& in, const AxisRela
                   outputs.Add(children.coord + children.begin, children.coord + children.end);
                 }
                 const size_t before = part.coord.size();
-                outputs.AppendTo(part.coord);
-                const auto count = static_cast<int64_t>(part.coord.size() - before);
-                part.counts.push_back(static_cast<int32_t>(count));
-                if (total.fetch_add(count) + count > kMaxSites) {
-                  ThrowTooLarge("the convolution generates more than ", kMaxSites, " sites");
-                }
+                outputs.AppendTo(part.coord, limit);
+                part.counts.push_back(static_cast<int32_t>(part.coord.size() - before));
               }
             });
   TrieLevel out;
-  out.coord.reserve(static_cast<size_t>(total.load()));
+  out.coord.reserve(static_cast<size_t>(limit.total()));
   out.begin.reserve(static_cast<size_t>(parents.outputs) + 1);
   out.begin.push_back(0);
   for (const Part& part : parts) {

@@ -22,9 +22,11 @@ struct PrefixRulebook {
 };
 
 // The output nodes fed by some input node, as a level below the output prefixes of `parents`.
-// Throws ResourceExhausted past kMaxSites nodes.
+// Throws ResourceExhausted when there are too many: a node counts as a site, even above the last
+// level, and a rulebook of kernel_volume offsets has kMaxRulebookCells at most. Found out here, it
+// costs neither time nor memory.
 TrieLevel GenerateLevel(CpuContext& context, const TrieLevel& in, const AxisRelation& relation,
-                        const PrefixRulebook& parents);
+                        const PrefixRulebook& parents, int64_t kernel_volume);
 
 // Writes neighbors [parents.volume * relation.kernel, out.nodes()].
 void FillNeighbors(CpuContext& context, const TrieLevel& in, const TrieLevel& out,

@@ -46,7 +46,9 @@ struct GeneratedSites {
   int32_t* neighbors;  // [K, M]
 };
 
-// Output sites are those that some input site feeds. `allocate(M)` is called once.
+// Output sites are those that some input site feeds. `allocate(M)` is called once. Throws
+// ResourceExhausted, before it has spent the memory, past kMaxSites sites or kMaxRulebookCells
+// cells.
 template <Device D>
 void SparseRulebook(Context<D>& context, CoordsView coords, const SpatialShape& input_shape,
                     const ConvGeometry& geometry, FunctionRef<GeneratedSites(int64_t)> allocate);
