@@ -32,9 +32,7 @@ nb::ndarray<nb::numpy, int32_t> SubmanifoldRulebook(const Array<int32_t>& coords
   const CoordsView sites = ToCoords(coords, shape.axes);
   const rulebook::PerAxis kernel = ToPerAxis(kernel_size, shape.axes, "kernel_size");
   const rulebook::PerAxis step = ToPerAxis(dilation, shape.axes, "dilation");
-  const ConvGeometry geometry = rulebook::SubmanifoldGeometry(kernel, step);
-  geometry.Check();
-  const int64_t volume = geometry.KernelVolume();
+  const int64_t volume = rulebook::SubmanifoldGeometry(kernel, step).KernelVolume();
   CheckCells(volume, sites.rows);
   Output<int32_t> neighbors({volume, sites.rows});
   RunReleased(threads, [&](rulebook::CpuContext& context) {

@@ -47,6 +47,12 @@ TEST(GeometryOutOfRangeIsAnError) {
     });
   }
   CHECK_THROWS(Error, "2", rulebook::SubmanifoldGeometry(Axes({3, 2, 3}), Axes({1, 1, 1})));
+  // Refused before any of them is multiplied.
+  CHECK_THROWS(Error, "kernel_size", rulebook::SubmanifoldGeometry(Axes({kHuge}), Axes({3})));
+  CHECK_THROWS(Error, "dilation", rulebook::SubmanifoldGeometry(Axes({5}), Axes({kHuge})));
+  auto transposed = support::Geometry(1, 3, 4, 0);
+  transposed.transposed = true;
+  CHECK_THROWS(Error, "spatial_shape", transposed.OutputShape(Axes({kHuge})));
 }
 
 TEST(ATransposedBlowUpIsAnError) {
@@ -59,7 +65,8 @@ TEST(ATransposedBlowUpIsAnError) {
     for (int32_t y = 0; y < 100; ++y) coords.values.insert(coords.values.end(), {0, x, y, 5});
   }
   bool allocated = false;
-  CHECK_THROWS(Error, "",
+  // 2^30 cells over 16^3 kernel offsets: found out on the way, not after 2^26 sites.
+  CHECK_THROWS(Error, "262144",
                rulebook::SparseRulebook<kCpu>(*pool, coords.view(), shape, geometry, [&](int64_t) {
                  allocated = true;
                  return rulebook::GeneratedSites{};
@@ -107,6 +114,18 @@ TEST(NeighborsOutOfRangeAreErrors) {
     CHECK_THROWS(Error, std::to_string(row),
                  rulebook::InverseRulebook<kCpu>(*pool, neighbors.data(), 1, 4, 3, inverse.data()));
   }
+}
+
+TEST(MoreRowsThanARulebookCanNameAreErrors) {
+  const auto pool = Pool();
+  const float one = 1;
+  const auto weight = rulebook::PackWeight<kCpu, float>(*pool, &one, {1, 1, 1, 1});
+  rulebook::ConvInputs<float> in;
+  in.inputs = int64_t{1} << 32;
+  CHECK_THROWS(Error, "4294967296", rulebook::SparseConv<kCpu, float>(*pool, in, *weight, nullptr));
+  in.inputs = 0;
+  in.outputs = int64_t{1} << 32;
+  CHECK_THROWS(Error, "4294967296", rulebook::SparseConv<kCpu, float>(*pool, in, *weight, nullptr));
 }
 
 TEST(WeightsOfNoLegalShapeAreErrors) {

@@ -8,6 +8,7 @@
 #include "packed_weight.h"
 #include "parallel.h"
 #include "rulebook/error.h"
+#include "rulebook/shape.h"
 
 namespace rulebook {
 namespace {
@@ -100,7 +101,7 @@ class Tile {
     }
   }
 
-  // sums = bias + residual; padding columns start at 0 and stay finite.
+  // sums = bias + residual; padding columns start at 0, so that nothing reads unset memory.
   void Start() {
     if (in_.bias != nullptr && in_place()) {
       weight_.kernels().fill_rows(in_.bias, rows_, stride_, sums_);
@@ -189,6 +190,13 @@ class Tile {
 template <>
 void SparseConv<Device::kCpu, float>(CpuContext& context, const ConvInputs<float>& in,
                                      const CpuWeight& weight, float* out) {
+  // Rows are int32 in `neighbors`; no legal rulebook comes near.
+  if (in.inputs > kMaxSites) {
+    ThrowTooLarge("features: ", in.inputs, " rows are over the limit ", kMaxSites);
+  }
+  if (in.outputs > kMaxSites) {
+    ThrowTooLarge("neighbors: ", in.outputs, " outputs are over the limit ", kMaxSites);
+  }
   cpu::ForBlocks(
       context, in.outputs, TileRows(in.outputs),
       [&](int64_t, int64_t begin, int64_t end) { Tile(in, weight, begin, end, out).Run(); });

@@ -34,8 +34,7 @@ int64_t OutputSize(const ConvGeometry& g, int axis, int64_t size) {
 
 void ConvGeometry::Check() const {
   if (axes() < 1 || axes() > kMaxAxes) {
-    ThrowInvalid("kernel_size ", ToString(kernel_size), ": 1 to ", kMaxAxes,
-                 " spatial axes are supported");
+    ThrowInvalid("kernel_size: ", axes(), " spatial axes, expected 1 to ", kMaxAxes);
   }
   CheckAxisValues("kernel_size", kernel_size, axes(), 1);
   CheckAxisValues("stride", stride, axes(), 1);
@@ -65,10 +64,12 @@ SpatialShape ConvGeometry::OutputShape(const SpatialShape& input_shape) const {
     ThrowInvalid("spatial_shape ", ToString(input_shape), " has ", input_shape.axes,
                  " axes, kernel_size ", ToString(kernel_size), " has ", axes());
   }
+  CheckSpatialShape(input_shape);
   SpatialShape shape;
   shape.axes = axes();
-  for (int axis = 0; axis < axes(); ++axis)
+  for (int axis = 0; axis < axes(); ++axis) {
     shape[axis] = OutputSize(*this, axis, input_shape[axis]);
+  }
   for (int axis = 0; axis < axes(); ++axis) {
     if (shape[axis] < 1) {
       ThrowInvalid("kernel_size ", ToString(kernel_size), ", dilation ", ToString(dilation),
@@ -85,12 +86,13 @@ ConvGeometry SubmanifoldGeometry(const PerAxis& kernel_size, const PerAxis& dila
   geometry.kernel_size = kernel_size;
   geometry.dilation = dilation;
   geometry.stride.axes = geometry.padding.axes = kernel_size.axes;
+  geometry.stride.value.fill(1);
+  geometry.Check();  // before the values are multiplied
   for (int axis = 0; axis < kernel_size.axes; ++axis) {
     if (kernel_size[axis] % 2 == 0) {
       ThrowInvalid("kernel_size ", ToString(kernel_size),
                    ": a submanifold convolution needs odd sizes");
     }
-    geometry.stride[axis] = 1;
     geometry.padding[axis] = kernel_size[axis] / 2 * dilation[axis];
   }
   geometry.Check();
