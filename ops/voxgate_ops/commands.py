@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -36,7 +38,8 @@ def export(
         str,
         typer.Argument(
             help="A network by name (voxel_backbone8x, voxel_res_backbone8x, sparse_unet) or as "
-            "package.module:factory, where factory is a torch module or returns one."
+            "package.module:factory, where factory is a torch module or returns one; the package "
+            "may lie in the working folder."
         ),
     ],
     output: Annotated[
@@ -98,6 +101,9 @@ def export(
         if (error.name or "").split(".")[0] in _EXPORT_EXTRA:
             _fail(f'exporting needs {error.name}: pip install "voxgate[export]"')
         raise
+    # A console script does not look there, as `python -m` would.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     try:
         options = ExportOptions(
             model=model,

@@ -112,6 +112,16 @@ def test_a_checkpoint_is_loaded(tmp_path: Path) -> None:
     assert a != c
 
 
+def test_export_finds_networks_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets_beside_us.py").write_text("build = 7\n")
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])
+    monkeypatch.chdir(tmp_path)
+    result = run("export", "nets_beside_us:build", "m.onnx", "--num-features", 4)
+    assert "nets_beside_us:build is int, expected a torch module" in said(result)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
