@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,12 +37,12 @@ class VoxelGrid:
             values = np.array(self.point_range + self.voxel_size).astype(np.float32)
         if not np.all(np.isfinite(values)):
             raise ValueError(f"{self} has a value that is not finite")
-        low, high = self.point_range[:axes], self.point_range[axes:]
-        if any(h <= lo for lo, h in zip(low, high, strict=True)) or min(self.voxel_size) <= 0:
+        low, high, size = values[:axes], values[axes : 2 * axes], values[2 * axes :]
+        if np.any(high <= low) or np.any(size <= 0):
             raise ValueError(f"{self}: expected lo < hi and voxel_size > 0 on every axis")
         cells = 1
-        for size in self.shape:
-            cells *= size
+        for length in self.shape:
+            cells *= length
         if not 0 < cells < 1 << 63:
             raise ValueError(f"{self} has {cells} cells, expected 1 to 2^63 - 1")
 
@@ -49,8 +50,11 @@ class VoxelGrid:
     def shape(self) -> tuple[int, ...]:
         """Cells per axis in coords order (z, y, x): round((hi - lo) / voxel_size)."""
         axes = len(self.voxel_size)
+        # The operator holds the values as float32; its rounding, half up, starts from those.
+        bounds = np.array(self.point_range, np.float32).astype(np.float64).tolist()
+        sizes = np.array(self.voxel_size, np.float32).astype(np.float64).tolist()
         return tuple(
-            round((self.point_range[axes + i] - self.point_range[i]) / self.voxel_size[i])
+            math.floor((bounds[axes + i] - bounds[i]) / sizes[i] + 0.5)
             for i in reversed(range(axes))
         )
 

@@ -123,3 +123,17 @@ def test_equals_the_native_library_on_a_real_scan(
     np.testing.assert_array_equal(coords, want[0][:, 1:])
     np.testing.assert_array_equal(point_voxel, want[2])
     np.testing.assert_allclose(features, want[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("cells", [10.5, 2.5, 3.5, 40.0, 1408.0])
+def test_the_grid_is_rounded_as_the_operator_rounds_it(cells: float) -> None:
+    native = pytest.importorskip("voxgate_ops._native")
+    grid = VoxelGrid((0.0, 0.0, -1.0, 3.0, 4.0, 0.1 * cells - 1.0), (1.0, 1.0, 0.1))
+    edge = grid.shape[0]
+    for index in (edge - 1, edge):
+        point = np.zeros((1, 3), np.float32)
+        point[0, 2] = np.float32(-1.0) + np.float32(0.1) * np.float32(index + 0.5)
+        coords, _, _ = native.voxelize(
+            point, np.zeros(1, np.int32), list(grid.point_range), list(grid.voxel_size)
+        )
+        assert len(coords) == len(voxelize(point, grid)[0]) == (index < edge)
