@@ -161,7 +161,7 @@ class VoxelService:
         check_limits(count_of(payload), bytes_of(payload), spec)
         ticket = Ticket(arrival_of(request.frame, received_at, payload), count)
         remaining = context.time_remaining()
-        deadline = math.inf if remaining is None else received_at + remaining
+        deadline = math.inf if remaining is None else time.monotonic() + remaining
 
         execution: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
         self._executions.add(execution)
