@@ -15,7 +15,7 @@ from typing import TypeVar
 from voxgate_protos import voxel_inference_pb2 as pb
 from voxgate_server.codec import OutputSpec, decode, encode, frame_outputs
 from voxgate_server.engine import Engine, Execution
-from voxgate_server.errors import InternalError, RequestError
+from voxgate_server.errors import InternalError, ModelLimitExceeded, RequestError
 from voxgate_server.metrics import FrameCount, ModelMetrics
 from voxgate_server.repository import Model
 from voxgate_server.scheduler import Job, Scheduler, StreamQueue
@@ -23,6 +23,9 @@ from voxgate_server.streams import Arrival
 
 # Outputs up to this size are encoded on the event loop: waking a worker would cost more.
 _INLINE_BYTES = 1 << 19
+# Protobuf parses no message of 2 GiB or more: its reader would lose the stream, not the frame. What
+# is left below that is for everything beside the arrays.
+_MAX_ANSWER_BYTES = (1 << 31) - (1 << 20)
 
 T = TypeVar("T")
 
@@ -82,9 +85,12 @@ class ServedModel:
         """The serialized answer to an executed frame; observes its stages.
 
         Raises:
+            ModelLimitExceeded: outputs that no message can carry.
             InternalError: an output that is not what the model's metadata says.
         """
         size = sum(array.nbytes for array in execution.outputs.values())
+        if size > _MAX_ANSWER_BYTES:
+            raise ModelLimitExceeded(f"answer: {size} bytes, the limit is {_MAX_ANSWER_BYTES}")
         workers = self._workers if size > _INLINE_BYTES else None
         return await _guarded(workers, self._encode, ticket, execution, in_stream)
 

@@ -378,6 +378,18 @@ async def test_what_the_model_refuses_is_the_frames_fault(client: Client) -> Non
     assert (await stream.result()).frame_id == "four"
 
 
+async def test_an_answer_that_no_message_can_carry(client: Client, monkeypatch) -> None:
+    monkeypatch.setattr("voxgate_server.serving._MAX_ANSWER_BYTES", 1000)
+    stream = await client.opened(outputs=["score"])
+    for name, count in (("large", 251), ("good", 250)):
+        await stream.send(frame=frame(name, count))
+    error = await stream.error()
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    assert (error.frame_id, error.code) == ("large", code)
+    assert error.message == "answer: 1004 bytes, the limit is 1000"
+    assert (await stream.result()).frame_id == "good"
+
+
 async def test_what_breaks_the_engine_fails_one_frame(client: Client, monkeypatch) -> None:
     _, engine = client.app.repository.ready("voxels", "")
     run = engine._run
