@@ -179,15 +179,34 @@ TEST(RulebooksFollowTheDefinition) {
   }
 }
 
-// Comparing every output with the inputs its kernel spans would outlast the time limit of a test.
-TEST(AWideDilationOverALongLineIsQuick) {
-  const auto pool = rulebook::MakeThreadPool(1);
-  constexpr int64_t kSize = 1000000;
+namespace {
+
+Coords FullLine(int32_t size) {
   Coords coords{1, {}};
-  for (int32_t x = 0; x < kSize; ++x) coords.values.insert(coords.values.end(), {0, x});
+  for (int32_t x = 0; x < size; ++x) coords.values.insert(coords.values.end(), {0, x});
+  return coords;
+}
+
+}  // namespace
+
+// Looking at all that a wide kernel spans would outlast the time limit of a test.
+TEST(InputsBetweenTheKernelsCellsCostNothing) {
+  const auto pool = rulebook::MakeThreadPool(1);
+  constexpr int32_t kSize = 1000000;
   ConvGeometry geometry = support::Geometry(1, 3, 1, kSize / 4);
   geometry.dilation[0] = kSize / 4;
-  const auto made = support::Sparse(*pool, coords, support::Axes({kSize}), geometry);
-  CHECK_EQ(made.out_coords.rows(), kSize);
-  CHECK_EQ(made.neighbors[static_cast<size_t>(kSize) - 1], int32_t{kSize - 1 - kSize / 4});
+  const auto made = support::Sparse(*pool, FullLine(kSize), support::Axes({kSize}), geometry);
+  CHECK_EQ(made.out_coords.rows(), int64_t{kSize});
+  CHECK_EQ(made.neighbors[size_t{kSize} - 1], kSize - 1 - kSize / 4);
+}
+
+TEST(CellsBetweenGeneratedSitesCostNothing) {
+  const auto pool = rulebook::MakeThreadPool(1);
+  constexpr int32_t kSize = 1000000;
+  ConvGeometry geometry = support::Geometry(1, 3, 1, 0);
+  geometry.transposed = true;
+  geometry.dilation[0] = int64_t{1} << 28;
+  const auto made = support::Sparse(*pool, FullLine(kSize), support::Axes({kSize}), geometry);
+  CHECK_EQ(made.out_coords.rows(), int64_t{3 * kSize});
+  CHECK_EQ(made.out_coords.values.back(), (1 << 29) + kSize - 1);
 }

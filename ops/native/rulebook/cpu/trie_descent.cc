@@ -50,8 +50,9 @@ class OutputUnion {
     int64_t window = 0;
     while (NextWindow(window)) {
       MarkWindow(window);
-      TakeMarked(window, outputs, limit);
+      const bool empty = !TakeMarked(window, outputs, limit);
       window += kWindow;
+      if (empty) window = NextOutput(window);
     }
   }
 
@@ -74,6 +75,18 @@ class OutputUnion {
     }
     window = std::max(window, next);
     return window < relation_.out_size;
+  }
+
+  // The first output at or after `from`, or out_size. A wide dilation leaves gaps within the reach
+  // of an input, where NextWindow sees none.
+  int64_t NextOutput(int64_t from) const {
+    int64_t next = relation_.out_size;
+    for (const List& list : lists_) {
+      for (const int32_t* i = list.head; i != list.last && relation_.FirstOutput(*i) < next; ++i) {
+        relation_.ForEachOutput(*i, from, next, [&](int64_t o) { next = std::min(next, o); });
+      }
+    }
+    return next;
   }
 
   // Marks what [window, window + kWindow) holds, and drops the inputs that feed nothing beyond.
@@ -106,7 +119,8 @@ class OutputUnion {
     last_word_ = std::max(last_word_, word + 1);
   }
 
-  void TakeMarked(int64_t window, std::vector<int32_t>& outputs, SiteLimit& limit) {
+  // Moves what is marked to `outputs`. False when nothing is.
+  bool TakeMarked(int64_t window, std::vector<int32_t>& outputs, SiteLimit& limit) {
     int64_t count = 0;
     for (int64_t word = first_word_; word <= last_word_; ++word) {
       for (uint64_t bits = bits_[word]; bits != 0; bits &= bits - 1) {
@@ -118,6 +132,7 @@ class OutputUnion {
     outputs.insert(outputs.end(), found_, found_ + count);
     first_word_ = kWords;
     last_word_ = -1;
+    return count > 0;
   }
 
   const AxisRelation relation_;
