@@ -1,6 +1,7 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 #include "threads.h"
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -44,8 +45,8 @@ int AvailableThreads() {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) return CPU_COUNT(&allowed);
 #endif
-  const unsigned count = std::thread::hardware_concurrency();
-  return count == 0 ? 1 : static_cast<int>(count);
+  const auto count = static_cast<int>(std::thread::hardware_concurrency());  // 0: unknown
+  return std::clamp(count, 1, kMaxThreads);
 }
 
 }  // namespace

@@ -13,7 +13,7 @@
 namespace rulebook::cpu {
 
 // The box of sites whose keys are in use: column c of a coords row lies in [low, low + size).
-// Column 0, the batch index, is the most significant and may be left unbounded by the key's width.
+// Column 0, the batch index, is the most significant.
 struct KeyBox {
   int columns = 0;
   std::array<int64_t, 1 + kMaxAxes> low{};
