@@ -29,7 +29,7 @@ InputKind = Literal["voxels", "points"]
 OutputMeaning = Literal["per_site", "per_point", "sparse", "per_frame", "dense", "detections"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Color = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
-Size = Annotated[int, Field(gt=0)]
+Size = Annotated[int, Field(gt=0, lt=1 << 31)]  # coords are int32
 
 
 class OutputMetadata(BaseModel):
@@ -79,7 +79,7 @@ class ModelMetadata(BaseModel):
 
     format_version: int = FORMAT_VERSION
     input_kind: InputKind
-    axes: list[str]
+    axes: Annotated[list[str], Field(min_length=1, max_length=4)]
     spatial_shape: list[Size]
     feature_names: list[str]
     feature_units: list[str] = Field(default_factory=list)

@@ -195,6 +195,7 @@ def test_points_go_in_and_rows_come_back_per_point(out: Path) -> None:
         ),
         ({"num_features": 2}, "num_features is 2"),
         ({"spatial_shape": [10, 11]}, "spatial_shape has 2 entries, expected 3"),
+        ({"voxel_size": [0.2, 0.2, 0.2]}, "voxel_size is .*, the voxelizer's is"),
     ],
 )
 def test_a_voxelizer_that_does_not_fit(out: Path, changes: dict[str, Any], said: str) -> None:

@@ -62,6 +62,9 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
     [
         ({"spatial_shape": [41, 64]}, "spatial_shape has 2 entries, expected 3"),
         ({"spatial_shape": [41, 64, 0]}, "greater than 0"),
+        ({"spatial_shape": [41, 64, 2**31]}, "less than 2147483648"),
+        ({"axes": [], "spatial_shape": []}, "axes: List should have at least 1 item"),
+        ({"axes": list("abcde"), "spatial_shape": [2] * 5}, "axes: List should have at most 4"),
         ({"voxel_size": [0.1, 0.1]}, "voxel_size has 2 entries, expected 3"),
         ({"voxel_size": [0.1, 0.1, 0.1]}, "voxel_size is given without point_range"),
         ({"point_range": [0, 0, 0, 1, 1, 1]}, "point_range is given without voxel_size"),

@@ -97,7 +97,7 @@ def export_onnx(
         sample: inputs by name to compare on; a seeded one of clustered sites is made otherwise.
         feature_names, feature_units, point_range, voxel_size, axes, class_names, class_colors,
             batchable, allow_nonfinite: stored in the model's metadata, see ModelMetadata.
-            `point_range` and `voxel_size` default to the voxelizer's.
+            With a voxelizer `point_range` and `voxel_size` are its own.
         seed: of the sample that is made.
         progress: called with the name of each step, one of STEPS, as it starts.
 
@@ -111,8 +111,9 @@ def export_onnx(
     path = Path(path)
     _check_arguments(spatial_shape, num_features, precision)
     if voxelizer is not None:
-        point_range = voxelizer.point_range if point_range is None else point_range
-        voxel_size = voxelizer.voxel_size if voxel_size is None else voxel_size
+        _check_same("point_range", point_range, voxelizer.point_range)
+        _check_same("voxel_size", voxel_size, voxelizer.voxel_size)
+        point_range, voxel_size = voxelizer.point_range, voxelizer.voxel_size
         _check_voxelizer(voxelizer, spatial_shape, num_features)
     _check_voxel_grid(point_range, voxel_size, spatial_shape)
     plan = OutputPlan(given=dict(outputs or {}))
@@ -177,6 +178,11 @@ def _check_arguments(spatial_shape: Sequence[int], num_features: int, precision:
         raise ExportError(f"spatial_shape is {list(spatial_shape)}, every size must be positive")
     if num_features < 1:
         raise ExportError(f"num_features is {num_features}, expected at least 1")
+
+
+def _check_same(name: str, given: Sequence[float] | None, voxelizers: Sequence[float]) -> None:
+    if given is not None and list(given) != list(voxelizers):
+        raise ExportError(f"{name} is {list(given)}, the voxelizer's is {list(voxelizers)}")
 
 
 def _check_voxelizer(voxelizer: Voxelizer, spatial_shape: Sequence[int], num_features: int) -> None:
