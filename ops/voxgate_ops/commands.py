@@ -75,7 +75,8 @@ def export(
     spatial_shape: Annotated[
         str | None,
         typer.Option(
-            help="The grid as z,y,x, e.g. 41,1600,1408. Follows from the range if absent."
+            help="The grid as z,y,x, e.g. 41,1600,1408, no smaller than range / size. Follows from "
+            "them if absent."
         ),
     ] = None,
     class_names: Annotated[
