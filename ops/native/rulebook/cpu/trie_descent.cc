@@ -23,8 +23,11 @@ class SiteLimit {
 
   void Add(int64_t sites) {
     if (total_.fetch_add(sites, std::memory_order_relaxed) + sites <= limit_) return;
-    ThrowTooLarge("the convolution generates more than ", limit_, " sites, the limit for ",
-                  kernel_volume_, " kernel offsets");
+    if (limit_ == kMaxSites) {
+      ThrowTooLarge("the convolution generates more than ", kMaxSites, " sites");
+    }
+    ThrowTooLarge("rulebook cells (K * M): ", kernel_volume_, " x more than ", limit_,
+                  " sites is over the limit ", kMaxRulebookCells);
   }
   int64_t total() const { return total_.load(std::memory_order_relaxed); }
 
