@@ -93,7 +93,11 @@ def _compare(
 def _measure_large_kernel(context: Context, ours: Worker, threads: int, result: CaseResult) -> None:
     scan, kernel_size = context.scan, [7, 7, 7]
     sites = {"coords": scan.coords, "spatial_shape": SPATIAL_SHAPE, "kernel_size": kernel_size}
-    ours.call("prepare_submanifold_rulebook", name="rulebook 7x7x7", **sites)
+    path = context.models / "submanifold_rulebook_7x7x7.onnx"
+    write_submanifold_rulebook_model(path, SPATIAL_SHAPE, kernel_size)
+    ours.call(
+        "prepare_session", name="rulebook 7x7x7", path=str(path), inputs={"coords": scan.coords}
+    )
     neighbors = ours.call("submanifold_rulebook", **sites)
     path = context.models / "sparse_conv_7x7x7.onnx"
     write_sparse_conv_model(path, neighbors.shape[0], 16)
