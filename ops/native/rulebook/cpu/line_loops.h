@@ -16,23 +16,34 @@ namespace {
 // Up to this many inputs it is cheaper to compare with all of them than to look for the first.
 constexpr int64_t kShortLine = 8;
 
-// Outputs [begin, begin + count) of one line against one line of inputs. `first` is the first input
-// that can still matter and moves up. kKernel = 0 takes the kernel size from the task.
+// A run of at most a vector of outputs of one line, and the inputs that its first kernel index
+// wants. All lines of inputs meet the same run, so it is made once.
+template <typename Ints>
+struct Run {
+  Run(const FillTask& task, int64_t run_begin, int64_t run_end)
+      : begin(run_begin),
+        count(run_end - run_begin < Ints::kLanes ? run_end - run_begin : Ints::kLanes),
+        low(task.out.coord[begin] * task.stride - task.padding),
+        high(task.out.coord[begin + count - 1] * task.stride - task.padding + (task.kernel - 1)),
+        lows(Ints::Subtract(Ints::Multiply(Ints::LoadSome(task.out.coord + begin, count),
+                                           Ints::Broadcast(task.stride)),
+                            Ints::Broadcast(task.padding))) {}
+
+  const int64_t begin, count;
+  const int32_t low, high;  // least and greatest coordinate of an input that feeds the run
+  const typename Ints::Type lows;
+};
+
+// One run against one line of inputs. `first` is the first input that can still matter and moves
+// up. kKernel = 0 takes the kernel size from the task.
 template <typename Ints, int kKernel>
-inline __attribute__((always_inline)) void FillRun(const FillTask& task, int64_t begin,
-                                                   int64_t count, int64_t& first, int64_t in_end,
-                                                   int32_t* cells) {
+inline __attribute__((always_inline)) void FillRun(const FillTask& task, const Run<Ints>& run,
+                                                   int64_t& first, int64_t in_end, int32_t* cells) {
   const int32_t kernel = kKernel > 0 ? kKernel : task.kernel;
   const int32_t* in = task.in.coord;
-  const int32_t* out = task.out.coord + begin;
-  const int32_t low = out[0] * task.stride - task.padding;
-  const int32_t high = out[count - 1] * task.stride - task.padding + (kernel - 1);
   if (in_end - first > kShortLine) {
-    while (first < in_end && in[first] < low) ++first;
+    while (first < in_end && in[first] < run.low) ++first;
   }
-  const typename Ints::Type lows =
-      Ints::Subtract(Ints::Multiply(Ints::LoadSome(out, count), Ints::Broadcast(task.stride)),
-                     Ints::Broadcast(task.padding));
   if constexpr (kKernel > 0) {
     typename Ints::Type found[kKernel];
 #pragma GCC unroll 8
@@ -40,11 +51,11 @@ inline __attribute__((always_inline)) void FillRun(const FillTask& task, int64_t
     // A few inputs at a time, the last one repeated: few lines need a second round, so that the
     // loop's end is no coin toss either.
     constexpr int64_t kRound = 4;
-    for (int64_t round = first; round < in_end && in[round] <= high; round += kRound) {
+    for (int64_t round = first; round < in_end && in[round] <= run.high; round += kRound) {
 #pragma GCC unroll 4
       for (int64_t j = 0; j < kRound; ++j) {
         const int64_t i = round + j < in_end ? round + j : in_end - 1;
-        const typename Ints::Type offset = Ints::Subtract(Ints::Broadcast(in[i]), lows);
+        const typename Ints::Type offset = Ints::Subtract(Ints::Broadcast(in[i]), run.lows);
 #pragma GCC unroll 8
         for (int32_t k = 0; k < kKernel; ++k) {
           found[k] = Ints::SelectEqual(offset, Ints::Broadcast(k),
@@ -54,35 +65,52 @@ inline __attribute__((always_inline)) void FillRun(const FillTask& task, int64_t
     }
 #pragma GCC unroll 8
     for (int32_t k = 0; k < kKernel; ++k) {
-      Ints::StoreSome(cells + k * task.outputs + begin, found[k], count);
+      Ints::StoreSome(cells + k * task.outputs + run.begin, found[k], run.count);
     }
   } else {
     for (int32_t k = 0; k < kernel; ++k) {
       typename Ints::Type found = Ints::Broadcast(-1);
-      for (int64_t i = first; i < in_end && in[i] <= high; ++i) {
-        const typename Ints::Type offset = Ints::Subtract(Ints::Broadcast(in[i]), lows);
+      for (int64_t i = first; i < in_end && in[i] <= run.high; ++i) {
+        const typename Ints::Type offset = Ints::Subtract(Ints::Broadcast(in[i]), run.lows);
         found = Ints::SelectEqual(offset, Ints::Broadcast(k),
                                   Ints::Broadcast(static_cast<int32_t>(i)), found);
       }
-      Ints::StoreSome(cells + k * task.outputs + begin, found, count);
+      Ints::StoreSome(cells + k * task.outputs + run.begin, found, run.count);
     }
   }
 }
 
+// The inputs of one line that are still to be compared.
+struct InputLine {
+  int64_t first, end;
+};
+
+inline InputLine InputLineOf(const FillTask& task, int64_t offset, int64_t out_line) {
+  const int32_t line = task.line_neighbors[offset * task.out_lines + out_line];
+  if (line < 0) return {0, 0};
+  return {task.in.begin[line], task.in.begin[line + 1]};
+}
+
 template <typename Ints, int kKernel>
 void FillLines(const FillTask& task, int64_t first_line, int64_t last_line) {
+  const int64_t offset_cells = task.kernel * task.outputs;
   for (int64_t line = first_line; line < last_line; ++line) {
-    const int64_t out_begin = task.out.begin[line];
-    const int64_t out_end = task.out.begin[line + 1];
+    const int64_t begin = task.out.begin[line];
+    const int64_t end = task.out.begin[line + 1];
+    if (begin == end) continue;
+    if (end - begin <= Ints::kLanes) {
+      const Run<Ints> run(task, begin, end);
+      for (int64_t offset = 0; offset < task.line_offsets; ++offset) {
+        InputLine in = InputLineOf(task, offset, line);
+        FillRun<Ints, kKernel>(task, run, in.first, in.end, task.neighbors + offset * offset_cells);
+      }
+      continue;
+    }
     for (int64_t offset = 0; offset < task.line_offsets; ++offset) {
-      const int32_t in_line = task.line_neighbors[offset * task.out_lines + line];
-      int64_t first = in_line < 0 ? 0 : task.in.begin[in_line];
-      const int64_t in_end = in_line < 0 ? 0 : task.in.begin[in_line + 1];
-      int32_t* cells = task.neighbors + offset * task.kernel * task.outputs;
-      for (int64_t begin = out_begin; begin < out_end; begin += Ints::kLanes) {
-        const int64_t left = out_end - begin;
-        const int64_t count = left < Ints::kLanes ? left : Ints::kLanes;
-        FillRun<Ints, kKernel>(task, begin, count, first, in_end, cells);
+      InputLine in = InputLineOf(task, offset, line);
+      for (int64_t o = begin; o < end; o += Ints::kLanes) {
+        FillRun<Ints, kKernel>(task, Run<Ints>(task, o, end), in.first, in.end,
+                               task.neighbors + offset * offset_cells);
       }
     }
   }
