@@ -302,7 +302,7 @@ def test_a_transposed_layer_that_would_fill_memory(out: Path) -> None:
     session = open_session(out)
     # 4096 output sites for each of 990 input sites, and a rulebook of 4096 rows over them: 66 GB.
     many, values = sites(990)
-    with pytest.raises(Exception, match=r"SparseRulebook.*4096 x more than 262144 sites.*1073741824"):
+    with pytest.raises(Exception, match=r"SparseRulebook.*4096 x more than 262144 sites"):
         session.run(None, {"coords": many, "features": values})
     session.run(None, {"coords": coords, "features": features})  # and goes on
 
