@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from voxgate_client import VoxelGrid, read_points, voxelize
+from voxgate_ops import _native
 
 GRID = VoxelGrid((-1.0, -2.0, -0.5, 1.0, 2.0, 1.0), (0.25, 0.5, 0.1))
 KITTI = VoxelGrid((0.0, -40.0, -3.0, 70.4, 40.0, 1.0), (0.05, 0.05, 0.1))
@@ -115,11 +116,10 @@ def test_points_of_wrong_shape() -> None:
 def test_equals_the_native_library_on_a_real_scan(
     grid: VoxelGrid, data_file: Callable[[str], Path]
 ) -> None:
-    native = pytest.importorskip("voxgate_ops._native")
     points = read_points(data_file("kitti_000000_full.bin")).points
     coords, features, point_voxel = voxelize(points, grid)
     frame = np.zeros(len(points), np.int32)
-    want = native.voxelize(points, frame, list(grid.point_range), list(grid.voxel_size))
+    want = _native.voxelize(points, frame, list(grid.point_range), list(grid.voxel_size))
     np.testing.assert_array_equal(coords, want[0][:, 1:])
     np.testing.assert_array_equal(point_voxel, want[2])
     np.testing.assert_allclose(features, want[1], rtol=1e-5, atol=1e-5)
@@ -127,13 +127,12 @@ def test_equals_the_native_library_on_a_real_scan(
 
 @pytest.mark.parametrize("cells", [10.5, 2.5, 3.5, 40.0, 1408.0])
 def test_the_grid_is_rounded_as_the_operator_rounds_it(cells: float) -> None:
-    native = pytest.importorskip("voxgate_ops._native")
     grid = VoxelGrid((0.0, 0.0, -1.0, 3.0, 4.0, 0.1 * cells - 1.0), (1.0, 1.0, 0.1))
     edge = grid.shape[0]
     for index in (edge - 1, edge):
         point = np.zeros((1, 3), np.float32)
         point[0, 2] = np.float32(-1.0) + np.float32(0.1) * np.float32(index + 0.5)
-        coords, _, _ = native.voxelize(
+        coords, _, _ = _native.voxelize(
             point, np.zeros(1, np.int32), list(grid.point_range), list(grid.voxel_size)
         )
         assert len(coords) == len(voxelize(point, grid)[0]) == (index < edge)

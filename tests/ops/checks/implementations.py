@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -12,13 +13,14 @@ import torch
 from voxgate_ops import _native, reference
 
 
-class Implementation:
+class Implementation(ABC):
     """`ops.sparse_conv(…)` runs the implementation's function of that name."""
 
     float_type: type = np.float32
 
+    @abstractmethod
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        raise NotImplementedError
+        """The function of that name, taking and giving numpy arrays."""
 
     def floats(self, array: Any) -> Any:
         """The array in the type the implementation computes in."""
