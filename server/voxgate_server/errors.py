@@ -49,8 +49,16 @@ class ModelNotFound(RequestError):
     """No such model or version, or none that is ready."""
 
 
+class Unauthenticated(RequestError):
+    """A call whose credential is missing or unknown."""
+
+
+class PermissionDenied(RequestError):
+    """A call that its client may not make."""
+
+
 class Overloaded(RequestError):
-    """A bounded queue is full."""
+    """A bounded queue is full, or a client has all it may have."""
 
 
 class ModelLimitExceeded(RequestError):
@@ -82,6 +90,8 @@ _STATUS: dict[type[RequestError], tuple[grpc.StatusCode, Outcome]] = {
     InvalidFrame: (grpc.StatusCode.INVALID_ARGUMENT, "invalid"),
     DuplicateFrame: (grpc.StatusCode.ALREADY_EXISTS, "invalid"),
     ModelNotFound: (grpc.StatusCode.NOT_FOUND, "invalid"),
+    Unauthenticated: (grpc.StatusCode.UNAUTHENTICATED, "invalid"),
+    PermissionDenied: (grpc.StatusCode.PERMISSION_DENIED, "invalid"),
     Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded"),
     ModelLimitExceeded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded"),
     DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, "deadline"),
