@@ -1,37 +1,239 @@
 # Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
-"""What an operator can set: `VOXGATE_…` in the environment, overridden by command-line flags."""
+"""What an operator can set, each with its default, its bounds and what it is for.
+
+The names are those of the YAML file; `VOXGATE_MAX_FRAME_BYTES` in the environment and
+`--max-frame-bytes` on the command line follow from them, and so does the help.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ByteSize, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1 << 20
+GIB = 1 << 30
+
+
+def _setting(panel: str, description: str, default: Any, **bounds: Any) -> Any:
+    """A field; `panel` is the heading under which the help and the printed settings show it."""
+    return Field(default, description=description, json_schema_extra={"panel": panel}, **bounds)
+
+
+_LISTEN = "Listening"
+_MODELS = "Models: the repository"
+_DEFAULTS = "Models: what each one's config.yaml can override"
+_QUEUES = "Queues"
+_LIMITS = "Limits that protect the server and its clients from each other"
+_TIMES = "Times"
+_SECURITY = "Security"
+_LOGS = "Logs and traces"
 
 
 class Settings(BaseSettings):
-    """Times are in seconds, sizes in bytes."""
+    """Times are in seconds; sizes in bytes, given as a number or with a unit (`64MiB`)."""
 
-    model_config = SettingsConfigDict(env_prefix="VOXGATE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="VOXGATE_",
+        env_ignore_empty=True,
+        env_parse_none_str="null",
+        frozen=True,
+        extra="forbid",
+    )
 
-    models: Path = Path("models")
-    host: str = "0.0.0.0"
-    port: int = Field(default=8001, ge=0, le=65535, description="0 takes a free port")
-    metrics_port: int = Field(default=8002, ge=0, le=65535, description="0 takes a free port")
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    threads: int | None = Field(default=None, ge=1, description="intra-op threads of a model")
+    host: str = _setting(
+        _LISTEN, "Address to listen on; 127.0.0.1 for this machine only", "0.0.0.0", min_length=1
+    )
+    port: int = _setting(
+        _LISTEN,
+        "gRPC: inference, grpc.health.v1 and reflection; 0 takes a free port",
+        8001,
+        ge=0,
+        le=65535,
+    )
+    metrics_port: int = _setting(
+        _LISTEN,
+        "HTTP: /metrics (Prometheus), /livez and /readyz; 0 takes a free port",
+        8002,
+        ge=0,
+        le=65535,
+    )
+    admin_port: int | None = _setting(
+        _LISTEN,
+        "gRPC on 127.0.0.1: load, unload and reload models, with the credential of admin_token "
+        "or admin_token_file; null: no admin service; 0 takes a free port",
+        None,
+        ge=0,
+        le=65535,
+    )
 
-    max_frame_bytes: int = Field(default=64 * MIB, ge=1)
-    max_frame_sites: int = Field(default=2_000_000, ge=1)
-    queued_frames: int = Field(default=8, ge=1, description="of a stream that names no number")
-    max_queued_frames: int = Field(default=64, ge=1, description="the most a stream may ask for")
-    max_model_queued_frames: int = Field(default=256, ge=1, description="over all its streams")
+    models: Path = _setting(
+        _MODELS,
+        "Folder with the models: DIR/NAME/VERSION/model.onnx, VERSION a whole number from 1. "
+        "A broken model is listed as FAILED and stops no other",
+        Path("models"),
+    )
+    poll_interval: float = _setting(
+        _MODELS,
+        "Seconds between two looks for new, changed and removed versions; 0: the folder is read "
+        "once, at the start",
+        1.0,
+        ge=0,
+        le=3600,
+    )
 
-    chunk_timeout: float = Field(default=2.0, gt=0)
-    drain_timeout: float = Field(default=20.0, ge=0)
-    overload_pause: float = Field(default=0.02, ge=0)
+    device: str = _setting(
+        _DEFAULTS,
+        "Where models run: auto (a GPU if there is one), cpu, cuda or cuda:INDEX",
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+    )
+    threads: int | None = _setting(
+        _DEFAULTS,
+        "Threads that one run of a model uses; null: one per core",
+        None,
+        ge=1,
+        le=1024,
+    )
+    instances: int = _setting(
+        _DEFAULTS, "Runs of one model at the same time, each with its own threads", 1, ge=1, le=64
+    )
+    warm_up: bool = _setting(_DEFAULTS, "Run a model once before it takes frames", True)
+    max_batch_sites: int | None = _setting(
+        _DEFAULTS,
+        "Sites (of a points model: points) that one run takes from several frames; a larger "
+        "frame runs alone; null: 16384 on the CPU, 400000 on CUDA",
+        None,
+        ge=1,
+        le=1 << 31,
+    )
+    max_batch_frames: int = _setting(
+        _DEFAULTS, "Frames that one run takes together; 1: no batches", 32, ge=1, le=4096
+    )
+    max_queue_delay: float = _setting(
+        _DEFAULTS,
+        "Seconds that the oldest frame may wait for a fuller batch while an engine is free",
+        0.0,
+        ge=0,
+        le=10,
+    )
+    max_frame_sites: int = _setting(
+        _DEFAULTS,
+        "Sites (points) of the largest frame that is accepted",
+        2_000_000,
+        ge=1,
+        le=(1 << 31) - 1,
+    )
+    max_frame_bytes: ByteSize = _setting(
+        _DEFAULTS,
+        "Payload of the largest frame that is accepted; gRPC takes messages of up to "
+        "2 × this + 1 MiB",
+        ByteSize(64 * MIB),
+        ge=1,
+        le=(GIB - MIB // 2 - 1),
+    )
+
+    queued_frames: int = _setting(
+        _QUEUES, "Waiting frames of a stream that names no number", 8, ge=1, le=1 << 20
+    )
+    max_queued_frames: int = _setting(
+        _QUEUES, "Waiting frames that a stream may ask for", 64, ge=1, le=1 << 20
+    )
+    max_model_queued_frames: int = _setting(
+        _QUEUES, "Waiting frames of a model over all its streams", 256, ge=1, le=1 << 20
+    )
+
+    max_in_flight_bytes: ByteSize = _setting(
+        _LIMITS,
+        "Bytes of frames and answers that the server holds at once; at the limit nothing is read",
+        ByteSize(GIB),
+        ge=1,
+    )
+    max_client_in_flight_bytes: ByteSize = _setting(
+        _LIMITS,
+        "The same for one client; at the limit its streams are not read",
+        ByteSize(256 * MIB),
+        ge=1,
+    )
+    max_client_streams: int = _setting(
+        _LIMITS, "Open streams of one client", 1024, ge=1, le=1 << 20
+    )
+
+    chunk_timeout: float = _setting(
+        _TIMES,
+        "Seconds until a frame that arrives in chunks is given up when no chunk comes",
+        2.0,
+        gt=0,
+        le=3600,
+    )
+    overload_pause: float = _setting(
+        _TIMES,
+        "Seconds for which a stream is not read after a frame of it found a full queue",
+        0.02,
+        ge=0,
+        le=60,
+    )
+    max_execute: float = _setting(
+        _TIMES,
+        "Seconds until a run of a model counts as hung: its frames fail and so does /livez",
+        30.0,
+        gt=0,
+        le=86400,
+    )
+    drain_timeout: float = _setting(
+        _TIMES,
+        "Seconds after SIGTERM until the frames still unanswered get UNAVAILABLE",
+        20.0,
+        ge=0,
+        le=86400,
+    )
+
+    tls_certificate: Path | None = _setting(
+        _SECURITY, "PEM file with the server's certificate chain; needs tls_key", None
+    )
+    tls_key: Path | None = _setting(
+        _SECURITY, "PEM file with the private key of tls_certificate", None
+    )
+    tls_client_ca: Path | None = _setting(
+        _SECURITY,
+        "PEM file with the authorities whose client certificates are accepted; set, every client "
+        "must show one",
+        None,
+    )
+    tokens: Path | None = _setting(
+        _SECURITY,
+        "File of hashed bearer tokens and what each may use (`voxgate token` makes lines); set, "
+        "every call but health must carry one",
+        None,
+    )
+    insecure_tokens: bool = _setting(
+        _SECURITY, "Accept tokens without TLS on an address that is not loopback", False
+    )
+    admin_token: SecretStr | None = _setting(
+        _SECURITY,
+        "Credential of the admin service; other users of the machine can read flags, so prefer "
+        "admin_token_file or the environment",
+        None,
+    )
+    admin_token_file: Path | None = _setting(
+        _SECURITY, "File whose first line is the credential of the admin service", None
+    )
+
+    log_format: Literal["text", "json"] = _setting(
+        _LOGS, "text for people, json for one JSON object per line", "text"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        _LOGS, "Least serious message that is logged: debug, info, warning or error", "info"
+    )
+    otlp_endpoint: str | None = _setting(
+        _LOGS,
+        "OpenTelemetry collector for one trace span per frame, e.g. http://collector:4318 "
+        "(needs the opentelemetry extra); null: OTEL_EXPORTER_OTLP_ENDPOINT, else no spans",
+        None,
+        pattern=r"^https?://",
+    )
 
     @property
     def grpc_receive_limit(self) -> int:
