@@ -161,6 +161,14 @@ class Settings(BaseSettings):
         _LIMITS, "Open streams of one client", 1024, ge=1, le=1 << 20
     )
 
+    max_priority: int = _setting(
+        _LIMITS,
+        "Highest priority that a stream may ask for; a token can name its own",
+        0,
+        ge=-(1 << 31),
+        le=(1 << 31) - 1,
+    )
+
     chunk_timeout: float = _setting(
         _TIMES,
         "Seconds until a frame that arrives in chunks is given up when no chunk comes",
@@ -210,6 +218,14 @@ class Settings(BaseSettings):
     )
     insecure_tokens: bool = _setting(
         _SECURITY, "Accept tokens without TLS on an address that is not loopback", False
+    )
+    credentials_interval: float = _setting(
+        _SECURITY,
+        "Seconds between two looks at the certificates and tokens, which are taken over when two "
+        "looks find the same; 0: they are read once, at the start",
+        1.0,
+        ge=0,
+        le=3600,
     )
     admin_token: SecretStr | None = _setting(
         _SECURITY,
