@@ -15,7 +15,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from voxgate_server.errors import StartupError
-from voxgate_server.metrics import Metrics, MetricsServer
+from voxgate_server.metrics import Metrics
+from voxgate_server.metrics_server import MetricsServer
 from voxgate_server.repository import Model, Repository, find_model_files
 from voxgate_server.settings import Settings
 from voxgate_server.voxel_service import SERVICE_NAME, VoxelService
