@@ -127,3 +127,10 @@ def rotated_nms(
     *,
     threads: int = 0,
 ) -> _I64: ...
+
+# Bytes from outside: uint8 `[bytes]`, little-endian rows at any address.
+
+def read_sites(
+    data: NDArray[np.uint8], index_bytes: int, spatial_shape: Sequence[int]
+) -> tuple[_I32, bool]: ...
+def read_floats(data: NDArray[np.uint8], columns: int) -> tuple[_F32, int]: ...

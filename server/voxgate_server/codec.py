@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from voxgate_ops import _native
 from voxgate_protos import voxel_inference_pb2 as pb
 from voxgate_server.errors import InvalidFrame
+from voxgate_server.wire import NO_ARRAYS, Arrays, encode_varint
 
-Payload: TypeAlias = pb.SparseVoxels | pb.PointCloud
 Array: TypeAlias = NDArray[Any]
 
 # bfloat16 has no numpy type: it travels as its bits.
@@ -60,6 +60,45 @@ class FrameSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class VoxelPart:
+    """The sites of a frame, or of one chunk of it, as they came; the bytes are not checked yet."""
+
+    num_sites: int
+    coords_dtype: pb.DataType.ValueType
+    coords: bytes | memoryview
+    features_dtype: pb.DataType.ValueType
+    features: bytes | memoryview
+
+    @property
+    def count(self) -> int:
+        return self.num_sites
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.coords) + len(self.features)
+
+
+@dataclass(frozen=True, slots=True)
+class PointPart:
+    """The points of a frame, or of one chunk of it, as they came; the bytes are not checked yet."""
+
+    num_points: int
+    dtype: pb.DataType.ValueType
+    points: bytes | memoryview
+
+    @property
+    def count(self) -> int:
+        return self.num_points
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.points)
+
+
+Payload: TypeAlias = VoxelPart | PointPart
+
+
+@dataclass(frozen=True, slots=True)
 class DecodedFrame:
     """A checked frame. `rank[i]` is the canonical row of the client's row i; None: the same row.
 
@@ -89,8 +128,13 @@ def wire_type(dtype: np.dtype[Any]) -> pb.DataType.ValueType | None:
     return _WIRE_TYPES.get(dtype)
 
 
-def payload_of(frame: pb.Frame, spec: FrameSpec) -> Payload:
+def payload_of(frame: pb.Frame, spec: FrameSpec, arrays: Arrays = NO_ARRAYS) -> Payload:
     """The frame's payload, of the kind that the model takes and of types that it can be read in.
+
+    Args:
+        frame: what is not in `arrays` is read from it.
+        spec: the model's.
+        arrays: what `wire.parse` cut out of the message.
 
     Raises:
         InvalidFrame: another kind or none, or a type, width or encoding that is not accepted.
@@ -101,28 +145,20 @@ def payload_of(frame: pb.Frame, spec: FrameSpec) -> Payload:
     if kind != spec.payload_field:
         raise InvalidFrame(f"payload: {kind}, the model takes {spec.payload_field}")
     if kind == "points":
-        points = frame.points
-        _check_type("points.dtype", points.dtype, _FLOAT_WIRE)
-        _check_width("points.num_fields", points.num_fields, spec.num_features)
-        return points
+        cloud = frame.points
+        _check_type("points.dtype", cloud.dtype, _FLOAT_WIRE)
+        _check_width("points.num_fields", cloud.num_fields, spec.num_features)
+        points = arrays.get("points", cloud.points)
+        return PointPart(cloud.num_points, cloud.dtype, points)
     voxels = frame.voxels
     if voxels.coords_encoding != pb.PLAIN:
         raise InvalidFrame(f"coords_encoding: {voxels.coords_encoding}, the model takes PLAIN")
     _check_type("coords_dtype", voxels.coords_dtype, _COORDS_WIRE)
     _check_type("features_dtype", voxels.features_dtype, _FLOAT_WIRE)
     _check_width("num_features", voxels.num_features, spec.num_features)
-    return voxels
-
-
-def count_of(payload: Payload) -> int:
-    """Sites of a voxel payload, points of a point cloud."""
-    return payload.num_sites if isinstance(payload, pb.SparseVoxels) else payload.num_points
-
-
-def bytes_of(payload: Payload) -> int:
-    if isinstance(payload, pb.SparseVoxels):
-        return len(payload.coords) + len(payload.features)
-    return len(payload.points)
+    coords = arrays.get("coords", voxels.coords)
+    features = arrays.get("features", voxels.features)
+    return VoxelPart(voxels.num_sites, voxels.coords_dtype, coords, voxels.features_dtype, features)
 
 
 def check_limits(sites: int, size: int, spec: FrameSpec) -> None:
@@ -138,113 +174,116 @@ def check_limits(sites: int, size: int, spec: FrameSpec) -> None:
         raise InvalidFrame(f"frame: {size} bytes of payload, the limit is {spec.max_bytes}")
 
 
-def decode(parts: Sequence[Payload], spec: FrameSpec) -> DecodedFrame:
-    """Check the bytes and values of a complete frame and bring it into canonical order.
+@dataclass(frozen=True, slots=True)
+class ReadPart:
+    """A payload's arrays, their bytes and values checked.
 
-    Args:
-        parts: the frame's payload, or its chunks' in order, each accepted by `payload_of` and all
-            of one type.
-        spec: the model's.
+    `coords` int32 `[N, 1+D]`, None for points; `canonical`: they are in canonical order. `values`
+    `[N, C]` are features or points.
+    """
+
+    values: Array
+    coords: NDArray[np.int32] | None = None
+    canonical: bool = False
+
+
+def read_part(part: Payload, spec: FrameSpec) -> ReadPart:
+    """Check the bytes and values of a payload that `payload_of` accepted.
 
     Raises:
-        InvalidFrame: byte counts that do not fit, sites outside the grid or twice, or values that
-            are not finite where the model forbids them.
+        InvalidFrame: byte counts that do not fit, sites outside the grid, or values that are not
+            finite where the model forbids them.
     """
-    if spec.input_kind == "points":
-        return _decode_points([p for p in parts if isinstance(p, pb.PointCloud)], spec)
-    return _decode_voxels([p for p in parts if isinstance(p, pb.SparseVoxels)], spec)
-
-
-def _decode_voxels(parts: Sequence[pb.SparseVoxels], spec: FrameSpec) -> DecodedFrame:
+    if isinstance(part, PointPart):
+        return ReadPart(_read_values("points", part.points, part.dtype, part.count, spec))
+    values = _read_values("features", part.features, part.features_dtype, part.count, spec)
     axes = len(spec.spatial_shape)
-    counts = [p.num_sites for p in parts]
-    total = sum(counts)
-    coords = np.empty((total, 1 + axes), np.int32)
-    coords[:, 0] = 0
-    start = 0
-    for part, rows in zip(parts, counts, strict=True):
-        wire = _COORDS_WIRE[part.coords_dtype]
-        sites = _rows("coords", part.coords, wire, rows, axes)
-        for axis in range(axes):  # column by column is three times as fast as all at once
-            coords[start : start + rows, 1 + axis] = sites[:, axis]
-        start += rows
-    features = _join(
-        "features",
-        [p.features for p in parts],
-        parts[0].features_dtype,
-        counts,
-        spec,
-    )
-    if not spec.allow_nonfinite:
-        _check_finite("features", features)
-    return _canonical(coords, features, spec)
+    wire = _COORDS_WIRE[part.coords_dtype]
+    data = _bytes_of("coords", part.coords, wire, part.count, axes)
+    try:
+        coords, canonical = _native.read_sites(data, wire.itemsize, spec.spatial_shape)
+    except ValueError as error:  # both of the native exceptions
+        raise InvalidFrame(str(error)) from error
+    return ReadPart(values, coords, canonical)
 
 
-def _canonical(coords: NDArray[np.int32], features: Array, spec: FrameSpec) -> DecodedFrame:
+def assemble(parts: Sequence[ReadPart], spec: FrameSpec) -> DecodedFrame:
+    """A frame's parts in the order sent, as one frame in canonical order.
+
+    Raises:
+        InvalidFrame: a site twice.
+    """
+    first = parts[0]
+    values = first.values if len(parts) == 1 else np.concatenate([p.values for p in parts])
+    values = values.astype(spec.features_dtype, copy=False)
+    if first.coords is None:
+        inputs = {"points": values, "point_batch": np.zeros(len(values), np.int32)}
+        return DecodedFrame(inputs, len(values), None)
+    if len(parts) == 1 and first.canonical:
+        return DecodedFrame({"coords": first.coords, "features": values}, len(values), None)
+    coords = np.concatenate([p.coords for p in parts if p.coords is not None])
     try:
         sites, order, rank = _native.sort_sites(coords, spec.spatial_shape, threads=1)
     except ValueError as error:  # both of the native exceptions
         raise InvalidFrame(str(error)) from error
-    # A permutation that only rises is the identity.
-    if bool((order[1:] > order[:-1]).all()):
-        return DecodedFrame({"coords": sites, "features": features}, len(sites), None)
-    inputs = {"coords": sites, "features": features.take(order, axis=0)}
-    return DecodedFrame(inputs, len(sites), rank)
+    return DecodedFrame({"coords": sites, "features": values.take(order, axis=0)}, len(sites), rank)
 
 
-def _decode_points(parts: Sequence[pb.PointCloud], spec: FrameSpec) -> DecodedFrame:
-    counts = [p.num_points for p in parts]
-    points = _join("points", [p.points for p in parts], parts[0].dtype, counts, spec)
-    if not spec.allow_nonfinite:
-        _check_point_features(points, len(spec.spatial_shape))
-    inputs = {"points": points, "point_batch": np.zeros(len(points), np.int32)}
-    return DecodedFrame(inputs, len(points), None)
+def decode(parts: Sequence[Payload], spec: FrameSpec) -> DecodedFrame:
+    """`assemble` of every part's `read_part`. Raises InvalidFrame as they do."""
+    return assemble([read_part(part, spec) for part in parts], spec)
 
 
-def _join(
+def _read_values(
     name: str,
-    chunks: Sequence[bytes],
+    data: bytes | memoryview,
     dtype: pb.DataType.ValueType,
-    counts: Sequence[int],
+    rows: int,
     spec: FrameSpec,
 ) -> Array:
-    """The parts' rows as one array in the model's type: a view where nothing has to change."""
-    wire = _FLOAT_WIRE[dtype]
-    arrays = [
-        _rows(name, data, wire, rows, spec.num_features)
-        for data, rows in zip(chunks, counts, strict=True)
-    ]
-    joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    if dtype == pb.BFLOAT16:
-        joined = (joined.astype(np.uint32) << 16).view(np.float32)
-    return joined.astype(spec.features_dtype, copy=False)
+    """Rows as aligned floats, held to `spec.allow_nonfinite`."""
+    wire, columns = _FLOAT_WIRE[dtype], spec.num_features
+    sent = _bytes_of(name, data, wire, rows, columns)
+    values: Array
+    if dtype == pb.FLOAT32:
+        values, first_bad = _native.read_floats(sent, columns)
+        finite = first_bad < 0
+    else:
+        values = sent.copy().view(wire).reshape(rows, columns)
+        if dtype == pb.BFLOAT16:
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        finite = bool(np.isfinite(values).all())
+    if not finite and not spec.allow_nonfinite:
+        if spec.input_kind == "points":
+            _check_point_features(values, len(spec.spatial_shape))
+        else:
+            _refuse_nonfinite(name, values)
+    return values
 
 
-def _rows(name: str, data: bytes, dtype: np.dtype[Any], rows: int, columns: int) -> Array:
+def _bytes_of(
+    name: str, data: bytes | memoryview, dtype: np.dtype[Any], rows: int, columns: int
+) -> NDArray[np.uint8]:
     expected = rows * columns * dtype.itemsize
     if len(data) != expected:
         label = "bfloat16" if dtype == _FLOAT_WIRE[pb.BFLOAT16] else dtype.name
         raise InvalidFrame(
             f"{name}: expected {rows} × {columns} {label} = {expected} bytes, got {len(data)}"
         )
-    return np.frombuffer(data, dtype).reshape(rows, columns)
+    return np.frombuffer(data, np.uint8)
 
 
-def _check_finite(name: str, values: Array) -> None:
-    finite = np.isfinite(values)
-    if not finite.all():
-        row, column = (int(i) for i in np.argwhere(~finite)[0])
-        raise InvalidFrame(
-            f"{name}: row {row} column {column} is {values[row, column]}, "
-            "the model takes finite values only"
-        )
+def _refuse_nonfinite(name: str, values: Array) -> None:
+    row, column = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+    raise InvalidFrame(
+        f"{name}: row {row} column {column} is {values[row, column]}, "
+        "the model takes finite values only"
+    )
 
 
 def _check_point_features(points: Array, axes: int) -> None:
     """Sensors mark a missing return by x, y or z that is not finite: its features mean nothing."""
     finite = np.isfinite(points)
-    if finite.all():
-        return
     bad = ~finite[:, axes:].all(axis=1) & finite[:, :axes].all(axis=1)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
@@ -316,27 +355,18 @@ def encode(
     for spec, array in zip(specs, arrays, strict=True):
         data = np.ascontiguousarray(array)
         head = pb.Tensor(name=spec.name, dtype=spec.dtype, shape=array.shape).SerializeToString()
-        data_head = _TENSOR_DATA_TAG + _varint(data.nbytes)
+        data_head = _TENSOR_DATA_TAG + encode_varint(data.nbytes)
         size = len(head) + len(data_head) + data.nbytes
-        pieces += (_OUTPUTS_TAG + _varint(size) + head + data_head, data.reshape(-1).data)
+        pieces += (_OUTPUTS_TAG + encode_varint(size) + head + data_head, data.reshape(-1).data)
     if in_stream:
         size = sum(len(p) if isinstance(p, bytes) else p.nbytes for p in pieces)
-        pieces.insert(0, _RESULT_TAG + _varint(size))
+        pieces.insert(0, _RESULT_TAG + encode_varint(size))
     return b"".join(pieces)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _tag(descriptor: Any, field: str) -> bytes:
     """The wire tag of a length-delimited field."""
-    return _varint(descriptor.fields_by_name[field].number << 3 | 2)
+    return encode_varint(descriptor.fields_by_name[field].number << 3 | 2)
 
 
 _OUTPUTS_TAG = _tag(pb.InferResponse.DESCRIPTOR, "outputs")

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Generic, TypeAlias, TypeVar
 
 from voxgate_protos import voxel_inference_pb2 as pb
-from voxgate_server.codec import FrameSpec, Payload, bytes_of, check_limits, count_of, payload_of
+from voxgate_server.codec import FrameSpec, Payload, VoxelPart, check_limits, payload_of
 from voxgate_server.errors import (
     DeadlineExceeded,
     DuplicateFrame,
@@ -22,6 +22,7 @@ from voxgate_server.errors import (
     InvalidFrame,
     RequestError,
 )
+from voxgate_server.wire import NO_ARRAYS, Arrays
 
 MAX_ID_BYTES = 128
 # What a chunk costs beside its bytes while its frame is incomplete: without it a frame of endless
@@ -35,7 +36,10 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True)
 class Arrival:
-    """A frame whose bytes are all here. Times are the server's monotonic clock, in seconds."""
+    """A frame whose bytes are all here. Times are the server's monotonic clock, in seconds.
+
+    `held_bytes` is what its messages take in memory.
+    """
 
     frame_id: str
     sensor_id: str
@@ -43,6 +47,7 @@ class Arrival:
     first_at: float
     last_at: float
     captured_at: datetime | None = None
+    held_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +81,8 @@ class _Assembly:
 
     def add(self, payload: Payload, spec: FrameSpec) -> None:
         _check_same_type(self.arrival.parts, payload)
-        self.sites += count_of(payload)
-        self.size += bytes_of(payload)
+        self.sites += payload.count
+        self.size += payload.nbytes
         check_limits(self.sites, self.size, spec)
         self.arrival.parts.append(payload)
         self.next_index += 1
@@ -114,29 +119,45 @@ class StreamState(Generic[Answer]):
         return self._assembly is not None
 
     @property
+    def arriving_bytes(self) -> int:
+        """What the messages of the frame that is arriving take in memory."""
+        return 0 if self._assembly is None else self._assembly.held_bytes
+
+    @property
     def chunk_deadline(self) -> float | None:
         """When the frame that is arriving in chunks is given up; None: there is none."""
         if self._assembly is None:
             return None
         return self._assembly.arrival.last_at + self.chunk_timeout
 
-    def frame(self, frame: pb.Frame, now: float) -> list[Event]:
-        """A frame in one piece."""
+    def frame(
+        self, frame: pb.Frame, now: float, message_bytes: int = 0, arrays: Arrays = NO_ARRAYS
+    ) -> list[Event]:
+        """A frame in one piece, which came in a message of so many bytes.
+
+        `arrays` is what `wire.parse` cut out of it.
+        """
         events: list[Event] = []
         if self._assembly is not None and frame.frame_id != self._assembly.arrival.frame_id:
             events.append(self._interrupt(f"by frame {_shown(frame.frame_id)}"))
         try:
             self._check_new(frame.frame_id)
-            payload = payload_of(frame, self.spec)
-            check_limits(count_of(payload), bytes_of(payload), self.spec)
+            payload = payload_of(frame, self.spec, arrays)
+            check_limits(payload.count, payload.nbytes, self.spec)
         except RequestError as error:
             events.append(Broken(frame.frame_id, error))
         else:
-            events.append(self._complete(arrival_of(frame, now, payload)))
+            events.append(self._complete(arrival_of(frame, now, payload), message_bytes))
         return events
 
-    def chunk(self, chunk: pb.FrameChunk, now: float, message_bytes: int = 0) -> list[Event]:
-        """A piece of a frame, which came in a message of so many bytes."""
+    def chunk(
+        self,
+        chunk: pb.FrameChunk,
+        now: float,
+        message_bytes: int = 0,
+        arrays: Arrays = NO_ARRAYS,
+    ) -> list[Event]:
+        """A piece of a frame, which came in a message of so many bytes; `arrays` as of `frame`."""
         frame_id = chunk.part.frame_id
         events: list[Event] = []
         assembly = self._assembly
@@ -160,14 +181,14 @@ class StreamState(Generic[Answer]):
                     f"chunk out of order: expected index {assembly.next_index}, got {chunk.index}"
                 )
             assembly.hold(message_bytes, self.max_held_bytes)
-            assembly.add(payload_of(chunk.part, self.spec), self.spec)
+            assembly.add(payload_of(chunk.part, self.spec, arrays), self.spec)
         except RequestError as error:
             events.append(self._break(frame_id, error, chunk.last))
             return events
         assembly.arrival.last_at = now
         if chunk.last:
             self._assembly = None
-            events.append(self._complete(assembly.arrival))
+            events.append(self._complete(assembly.arrival, assembly.held_bytes))
         else:
             self._assembly = assembly
         return events
@@ -225,7 +246,8 @@ class StreamState(Generic[Answer]):
             del self._unanswered[frame_id]
         return released
 
-    def _complete(self, arrival: Arrival) -> Arrival:
+    def _complete(self, arrival: Arrival, held_bytes: int) -> Arrival:
+        arrival.held_bytes = held_bytes
         self._unanswered[arrival.frame_id] = _Unanswered()
         return arrival
 
@@ -281,9 +303,7 @@ def _check_same_type(parts: list[Payload], payload: Payload) -> None:
     if not parts:
         return
     first = parts[0]
-    names = (
-        ("coords_dtype", "features_dtype") if isinstance(payload, pb.SparseVoxels) else ("dtype",)
-    )
+    names = ("coords_dtype", "features_dtype") if isinstance(payload, VoxelPart) else ("dtype",)
     for name in names:
         expected, got = getattr(first, name), getattr(payload, name)
         if expected != got:

@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from voxgate_protos import voxel_inference_pb2 as pb
-from voxgate_server.codec import bytes_of, check_limits, count_of, payload_of
+from voxgate_server.codec import check_limits, payload_of
 from voxgate_server.engine import Execution
 from voxgate_server.errors import Draining, InvalidRequest, RequestError, outcome_of, status_code
 from voxgate_server.metrics import FrameCount, Metrics
@@ -157,8 +157,8 @@ class VoxelService:
         spec = served.engine.frame_spec
         outputs = served.engine.select(request.outputs)
         check_id(request.frame.frame_id)
-        payload = payload_of(request.frame, spec)
-        check_limits(count_of(payload), bytes_of(payload), spec)
+        payload = payload_of(request.frame, spec, arrays)
+        check_limits(payload.count, payload.nbytes, spec)
         ticket = Ticket(arrival_of(request.frame, received_at, payload), count)
         remaining = context.time_remaining()
         deadline = math.inf if remaining is None else time.monotonic() + remaining

@@ -14,5 +14,6 @@ void BindPooling(nanobind::module_& module);
 void BindDense(nanobind::module_& module);
 void BindRows(nanobind::module_& module);
 void BindPoints(nanobind::module_& module);
+void BindIntake(nanobind::module_& module);
 
 }  // namespace voxgate

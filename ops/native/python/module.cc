@@ -81,4 +81,5 @@ NB_MODULE(_native, module) {
   voxgate::BindDense(module);
   voxgate::BindRows(module);
   voxgate::BindPoints(module);
+  voxgate::BindIntake(module);
 }

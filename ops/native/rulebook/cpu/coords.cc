@@ -7,6 +7,7 @@
 #include "coords_text.h"
 #include "key_sort.h"
 #include "parallel.h"
+#include "rulebook/intake.h"
 #include "site_index.h"
 #include "site_key.h"
 
@@ -122,6 +123,12 @@ void CheckCanonical<Device::kCpu>(CpuContext& context, CoordsView coords,
       });
     });
   });
+}
+
+template <>
+bool IsCanonical<Device::kCpu>(CpuContext& context, CoordsView coords, const SpatialShape& shape) {
+  CheckAgainst(coords, shape);
+  return ScanSites(context, coords, shape).canonical;
 }
 
 template <>

@@ -1,0 +1,150 @@
+# Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+"""Messages from clients, their arrays left where gRPC put them.
+
+Protobuf copies a `bytes` field when it parses it and again whenever it is read. A sweep's arrays
+are a megabyte, so they are cut out first: what is left is parsed by protobuf, and the arrays are
+views of the message as it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from voxgate_protos import voxel_inference_pb2 as pb
+from voxgate_server.errors import InvalidRequest
+
+M = TypeVar("M", bound=Message)
+
+# Below this, cutting costs more than copying.
+_MIN_CUT_BYTES = 4096
+_LENGTH_DELIMITED = 2
+_FIXED_BYTES = {1: 8, 5: 4}
+_MAX_VARINT_BYTES = 10
+
+Arrays: TypeAlias = Mapping[str, memoryview]
+NO_ARRAYS: Arrays = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[M]):
+    """A message without the arrays in `arrays`, which are named after their fields."""
+
+    message: M
+    arrays: Arrays
+
+
+class _Irregular(Exception):
+    """Bytes that only protobuf itself should judge."""
+
+
+def parse(kind: type[M], raw: bytes) -> Parsed[M]:
+    """Parse a message.
+
+    Raises:
+        InvalidRequest: `raw` is no message of this kind.
+    """
+    arrays: dict[str, memoryview] = {}
+    rest = raw
+    if len(raw) >= _MIN_CUT_BYTES:
+        try:
+            rest = _cut(memoryview(raw), _layout(kind.DESCRIPTOR), arrays)
+        except _Irregular:
+            arrays, rest = {}, raw
+    try:
+        return Parsed(kind.FromString(rest), arrays)
+    except DecodeError as error:
+        raise InvalidRequest(f"message of {len(raw)} bytes: not parsable: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where in a message the arrays are: by field number, the name or the message that has them."""
+
+    arrays: dict[int, str]
+    messages: dict[int, _Layout]
+
+
+_HAS_ARRAYS = {pb.SparseVoxels.DESCRIPTOR.full_name, pb.PointCloud.DESCRIPTOR.full_name}
+
+
+@cache
+def _layout(descriptor: Descriptor) -> _Layout:
+    arrays: dict[int, str] = {}
+    messages: dict[int, _Layout] = {}
+    for field in descriptor.fields:
+        if field.type == FieldDescriptor.TYPE_BYTES and descriptor.full_name in _HAS_ARRAYS:
+            arrays[field.number] = field.name
+        elif field.message_type is not None:
+            inner = _layout(field.message_type)
+            if inner.arrays or inner.messages:
+                messages[field.number] = inner
+    return _Layout(arrays, messages)
+
+
+def _cut(view: memoryview, layout: _Layout, arrays: dict[str, memoryview]) -> bytes:
+    """The message in `view` without its arrays, which go into `arrays`."""
+    kept: list[Any] = []
+    at, kept_from = 0, 0
+    descended = False
+    while at < len(view):
+        field_at = at
+        tag, at = _varint(view, at)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type != _LENGTH_DELIMITED:
+            at = _skip(view, at, wire_type)
+            continue
+        size, at = _varint(view, at)
+        end = at + size
+        if end > len(view):
+            raise _Irregular
+        if number in layout.arrays:
+            if layout.arrays[number] in arrays:
+                raise _Irregular  # given twice: protobuf knows which counts
+            arrays[layout.arrays[number]] = view[at:end]
+            kept.append(view[kept_from:field_at])
+            kept_from = end
+        elif number in layout.messages:
+            if descended:
+                raise _Irregular  # of a oneof, or given twice and to be merged
+            descended = True
+            inner = _cut(view[at:end], layout.messages[number], arrays)
+            kept += (view[kept_from:field_at], encode_varint(tag), encode_varint(len(inner)), inner)
+            kept_from = end
+        at = end
+    kept.append(view[kept_from:])
+    return b"".join(kept)
+
+
+def _skip(view: memoryview, at: int, wire_type: int) -> int:
+    if wire_type == 0:
+        return _varint(view, at)[1]
+    if wire_type not in _FIXED_BYTES or at + _FIXED_BYTES[wire_type] > len(view):
+        raise _Irregular
+    return at + _FIXED_BYTES[wire_type]
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    for byte in view[at : at + _MAX_VARINT_BYTES]:
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise _Irregular
+
+
+def encode_varint(value: int) -> bytes:
+    """`value` >= 0 as protobuf writes it."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
