@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -50,8 +52,55 @@ def operators_library() -> Path:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """An ONNX file that was checked, to open any number of sessions on.
+
+    `weight_bytes` counts its constants, those kept in other files too.
+    """
+
+    path: Path
+    weight_bytes: int
+
+    def open(
+        self, *, threads: int | None = None, config: Mapping[str, str] | None = None
+    ) -> ort.InferenceSession:
+        """A new session; arguments and errors as of `open_session`."""
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is {threads}, expected at least 1 or None")
+        options = _session_options(threads, config or {})
+        try:
+            return ort.InferenceSession(
+                os.fspath(self.path), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no base but this
+            raise ModelError(f"{self.path} is refused by ONNX Runtime: {error}") from error
+
+
+def check_model(path: str | os.PathLike[str], *, device: str = "auto") -> ModelFile:
+    """Check what can be seen before ONNX Runtime opens the model at `path`.
+
+    Raises:
+        ModelError: the file is missing, no ONNX, truncated, keeps data outside its folder, or
+            cannot run on the device asked for.
+        ValueError: `device` is no legal value.
+    """
+    path = Path(path)
+    _check_device_name(device)
+    model = _load(path)
+    _check_version(model, path)
+    _check_external_data(model, path)
+    if device.startswith("cuda"):
+        raise ModelError(_no_cuda(model, path, device))
+    return ModelFile(path, sum(_bytes_of(tensor) for tensor in _tensors(model)))
+
+
 def open_session(
-    path: str | os.PathLike[str], *, device: str = "auto", threads: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    config: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
     """Open the model at `path` with the operators of domain `voxgate` registered.
 
@@ -60,6 +109,7 @@ def open_session(
         device: `auto`, `cpu`, `cuda` or `cuda:N`. The operators of domain `voxgate` exist for the
             CPU only, so `auto` is the CPU.
         threads: intra-op threads; None leaves the choice to ONNX Runtime (one per core).
+        config: further session configuration entries, which the operators can read too.
 
     Raises:
         LibraryMissingError: the custom-operator library is missing or cannot be loaded.
@@ -67,33 +117,21 @@ def open_session(
             outside its folder, or cannot run on the device asked for.
         ValueError: `device` or `threads` is no legal value.
     """
-    path = Path(path)
-    _check_device_name(device)
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads is {threads}, expected at least 1 or None")
-    options = _session_options(threads)
-    model = _load(path)
-    _check_version(model, path)
-    _check_external_data(model, path)
-    if device.startswith("cuda"):
-        raise ModelError(_no_cuda(model, path, device))
-    del model
-    try:
-        return ort.InferenceSession(
-            os.fspath(path), sess_options=options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's exceptions share no base but this
-        raise ModelError(f"{path} is refused by ONNX Runtime: {error}") from error
+    return check_model(path, device=device).open(threads=threads, config=config)
 
 
-def _session_options(threads: int | None) -> ort.SessionOptions:
+def _session_options(threads: int | None, config: Mapping[str, str]) -> ort.SessionOptions:
     library = operators_library()
     options = ort.SessionOptions()
     options.log_severity_level = _ORT_LOG_FATAL
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.inter_op_num_threads = 1
+    # A pattern is kept for every shape of the inputs, and hardly two frames have as many sites.
+    options.enable_mem_pattern = False
     if threads is not None:
         options.intra_op_num_threads = threads
+    for key, value in config.items():  # before the operators: they read it as they are registered
+        options.add_session_config_entry(key, value)
     try:
         options.register_custom_ops_library(os.fspath(library))
     except Exception as error:
@@ -149,6 +187,14 @@ def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
             raise ModelError(
                 f"{path}: tensor {tensor.name!r} keeps its data in {location!r}, which is missing"
             )
+
+
+def _bytes_of(tensor: onnx.TensorProto) -> int:
+    try:
+        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except KeyError:  # no type that ONNX knows: ONNX Runtime will say so
+        return 0
+    return math.prod(tensor.dims) * itemsize
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

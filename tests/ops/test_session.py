@@ -11,7 +11,13 @@ import pytest
 
 import voxgate_ops
 from voxgate_ops.errors import LibraryMissingError, ModelError
-from voxgate_ops.session import LIBRARY_NAME, LIBRARY_VARIABLE, open_session, operators_library
+from voxgate_ops.session import (
+    LIBRARY_NAME,
+    LIBRARY_VARIABLE,
+    check_model,
+    open_session,
+    operators_library,
+)
 
 GRAPH = """<ir_version: 10, opset_import: ["": 20, "voxgate": 1]>
     g (int32[N, 4] coords) => (int32[K, N] neighbors) {
@@ -195,3 +201,32 @@ def test_external_data_that_is_missing(tmp_path: Path) -> None:
     path = with_external_data(tmp_path / "1", "weights.bin")
     with pytest.raises(ModelError, match=r"weights\.bin.*missing"):
         open_session(path)
+
+
+def test_configuration_entries_reach_the_session(model: Path) -> None:
+    session = open_session(model, config={"voxgate.model": "lidar"})
+    options = session.get_session_options()
+    assert options.get_session_config_entry("voxgate.model") == "lidar"
+    assert not options.enable_mem_pattern
+
+
+def test_weights_are_counted_inside_and_beside_the_file(tmp_path: Path) -> None:
+    weight = onnx.numpy_helper.from_array(np.ones((30, 40), np.float32), "w")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 30])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 40])],
+        [weight],
+    )
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    proto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    inside, beside = tmp_path / "inside.onnx", tmp_path / "beside.onnx"
+    onnx.save(proto, inside)
+    onnx.save(proto, beside, save_as_external_data=True, location="w.bin", size_threshold=0)
+    for path in (inside, beside):
+        checked = check_model(path)
+        assert checked.weight_bytes == 30 * 40 * 4
+        first, second = (checked.open(threads=1) for _ in range(2))
+        x = np.ones((2, 30), np.float32)
+        assert first.run(None, {"x": x})[0].tobytes() == second.run(None, {"x": x})[0].tobytes()
