@@ -9,7 +9,7 @@
 //   void Compute(Call<kDevice>&) const;            // may throw; called by many threads at once
 //   static void InferShapes(ShapeInference&);      // optional; may throw
 //
-// and everything else (error conversion, registration, memory types) is here, once.
+// and everything else (error conversion, registration, memory types, counting) is here, once.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
@@ -21,15 +21,22 @@
 
 #include "attributes.h"
 #include "call.h"
+#include "operator_counters.h"
 #include "shape_inference.h"
 #include "status.h"
 
 namespace voxgate {
 
 struct OperatorList {
+  std::string model;  // whose calls the operators count
   int runtime_minor;  // of the ONNX Runtime that registers: 31 is 1.31
   std::vector<const OrtCustomOp*> operators;
 };
+
+// As metrics say it.
+constexpr const char* DeviceName(rulebook::Device device) {
+  return device == rulebook::Device::kCpu ? "cpu" : "cuda";
+}
 
 // "SparseConv node "conv1"": how every error message begins.
 inline std::string NodeLabel(const char* operator_name, const OrtKernelInfo* info) {
@@ -46,10 +53,13 @@ inline std::string NodeLabel(const char* operator_name, const OrtKernelInfo* inf
 template <typename Kernel>
 class Node {
  public:
-  Node(std::string label, const OrtKernelInfo* info)
-      : label_(std::move(label)), kernel_(Attributes(info)) {}
+  Node(std::string label, const OrtKernelInfo* info, OperatorCounter& counter)
+      : label_(std::move(label)), kernel_(Attributes(info)), counter_(counter) {
+    counter_.has_nodes = true;
+  }
 
   OrtStatusPtr ComputeV2(OrtKernelContext* context) const noexcept {
+    const CountedCall counted(counter_);
     try {
       Call<Kernel::kDevice> call(context, Kernel::kInputs, Kernel::kOutputs);
       kernel_.Compute(call);
@@ -62,6 +72,7 @@ class Node {
  private:
   const std::string label_;
   const Kernel kernel_;
+  OperatorCounter& counter_;
 };
 
 template <typename Kernel, typename = void>
@@ -72,7 +83,7 @@ struct HasShapeInference<Kernel, std::void_t<decltype(&Kernel::InferShapes)>> : 
 template <typename Kernel>
 class Operator final : public Ort::CustomOpBase<Operator<Kernel>, Node<Kernel>, true> {
  public:
-  explicit Operator(int runtime_minor) {
+  Operator(int runtime_minor, OperatorCounter& counter) : counter_(counter) {
     if constexpr (HasShapeInference<Kernel>::value) {
       // Before 1.24 ONNX Runtime crashes (measured: 1.21 to 1.23) when it prepares shape inference
       // for a node whose optional input has an empty name.
@@ -91,7 +102,7 @@ class Operator final : public Ort::CustomOpBase<Operator<Kernel>, Node<Kernel>, 
     std::string label;
     try {
       label = NodeLabel(Kernel::kName, info);
-      *kernel = new Node<Kernel>(label, info);
+      *kernel = new Node<Kernel>(label, info, counter_);
       return nullptr;
     } catch (...) {
       return StatusOfCurrentException(label);
@@ -126,13 +137,15 @@ class Operator final : public Ort::CustomOpBase<Operator<Kernel>, Node<Kernel>, 
   }
 
   static constexpr bool kOnHost = Kernel::kDevice == rulebook::Device::kCpu;
+
+  OperatorCounter& counter_;
 };
 
-// Adds the operator to the list. ONNX Runtime keeps the pointer for as long as the process lives.
+// Adds the operator to the list. It is never freed: sessions keep the pointer.
 template <typename Kernel>
 void AddOperator(OperatorList& list) {
-  static const Operator<Kernel> instance(list.runtime_minor);
-  list.operators.push_back(&instance);
+  OperatorCounter& counter = CounterOf(list.model, Kernel::kName, DeviceName(Kernel::kDevice));
+  list.operators.push_back(new Operator<Kernel>(list.runtime_minor, counter));
 }
 
 }  // namespace voxgate

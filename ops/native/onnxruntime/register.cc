@@ -1,12 +1,15 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 //
-// The library's one exported function.
+// What ONNX Runtime calls when it loads the library.
 #include <onnxruntime_cxx_api.h>
 
 #include <cstdlib>
+#include <map>
+#include <mutex>
 #include <string>
 
 #include "families.h"
+#include "operator_times.h"
 #include "status.h"
 
 namespace voxgate {
@@ -18,8 +21,21 @@ int MinorVersion(const OrtApiBase* api_base) {
   return std::atoi(version.c_str() + version.find('.') + 1);
 }
 
-OperatorList AllOperators(int runtime_minor) {
-  OperatorList list{runtime_minor, {}};
+// What the session's configuration calls its model; "" if it does not.
+std::string ModelName(const OrtApi& api, const OrtSessionOptions* options) {
+  int has_name = 0;
+  Ort::ThrowOnError(api.HasSessionConfigEntry(options, VOXGATE_MODEL_CONFIG_ENTRY, &has_name));
+  if (has_name == 0) return "";
+  size_t size = 0;
+  Ort::ThrowOnError(api.GetSessionConfigEntry(options, VOXGATE_MODEL_CONFIG_ENTRY, nullptr, &size));
+  std::string name(size, '\0');
+  Ort::ThrowOnError(
+      api.GetSessionConfigEntry(options, VOXGATE_MODEL_CONFIG_ENTRY, name.data(), &size));
+  return name.c_str();  // without its final zero
+}
+
+OperatorList AllOperators(const std::string& model, int runtime_minor) {
+  OperatorList list{model, runtime_minor, {}};
   AddRulebookOperators<rulebook::Device::kCpu>(list);
   AddConvolutionOperators<rulebook::Device::kCpu>(list);
   AddPoolingOperators<rulebook::Device::kCpu>(list);
@@ -29,14 +45,19 @@ OperatorList AllOperators(int runtime_minor) {
   return list;
 }
 
-// Shared by every session and never freed: sessions refer to it as long as they live, and at
-// process exit ONNX Runtime may be gone before this library's destructors run.
-OrtCustomOpDomain* Domain(int runtime_minor) {
-  static OrtCustomOpDomain* const domain = [runtime_minor] {
+// One for each name of a model, shared by the sessions of that name and never freed: they refer to
+// it as long as they live, and at process exit ONNX Runtime may be gone before this library's
+// destructors run.
+OrtCustomOpDomain* Domain(const std::string& model, int runtime_minor) {
+  static auto* const mutex = new std::mutex;
+  static auto* const domains = new std::map<std::string, OrtCustomOpDomain*>;
+  const std::lock_guard<std::mutex> lock(*mutex);
+  OrtCustomOpDomain*& domain = (*domains)[model];
+  if (domain == nullptr) {
     Ort::CustomOpDomain made("voxgate");
-    for (const OrtCustomOp* op : AllOperators(runtime_minor).operators) made.Add(op);
-    return made.release();
-  }();
+    for (const OrtCustomOp* op : AllOperators(model, runtime_minor).operators) made.Add(op);
+    domain = made.release();
+  }
   return domain;
 }
 
@@ -54,7 +75,8 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(
   }
   Ort::InitApi(api);
   try {
-    return api->AddCustomOpDomain(options, voxgate::Domain(voxgate::MinorVersion(api_base)));
+    return api->AddCustomOpDomain(options, voxgate::Domain(voxgate::ModelName(*api, options),
+                                                           voxgate::MinorVersion(api_base)));
   } catch (...) {
     return voxgate::StatusOfCurrentException("voxgate: registering the operators");
   }

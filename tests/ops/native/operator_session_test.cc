@@ -1,14 +1,17 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 //
-// The operator library inside ONNX Runtime: right answers, malformed input and models, and one
-// session in many threads.
+// The operator library inside ONNX Runtime: right answers, malformed input and models, one session
+// in many threads, and what is counted.
+#include <dlfcn.h>
 #include <onnxruntime_cxx_api.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "../../../ops/native/onnxruntime/operator_times.h"
 #include "check.h"
 #include "onnx_writer.h"
 #include "support.h"
@@ -21,10 +24,11 @@ using onnx_writer::Node;
 
 namespace {
 
-Ort::Session Open(const std::string& model) {
+Ort::Session Open(const std::string& model, const char* name = nullptr) {
   static Ort::Env env(ORT_LOGGING_LEVEL_FATAL, "test");
   Ort::SessionOptions options;
   options.SetIntraOpNumThreads(2);
+  if (name != nullptr) options.AddConfigEntry(VOXGATE_MODEL_CONFIG_ENTRY, name);
   options.RegisterCustomOpsLibrary(VOXGATE_OPERATORS);
   return Ort::Session(env, model.data(), model.size(), options);
 }
@@ -259,4 +263,35 @@ TEST(RowsOutOfRangeAreErrors) {
     CHECK_THROWS(Ort::Exception, std::to_string(bad),
                  Run(session, MakeFeeds(Tensor("x", x, {2, 2}), Tensor("row", row, {3})), {"out"}));
   }
+}
+
+TEST(CallsAreCountedUnderTheSessionsModel) {
+  using Read = size_t (*)(VoxgateOperatorTime*, size_t);
+  const auto read =
+      reinterpret_cast<Read>(dlsym(dlopen(VOXGATE_OPERATORS, RTLD_NOW), "VoxgateOperatorTimes"));
+  CHECK(read != nullptr);
+  const auto calls = [read](const std::string& model, const std::string& name) {
+    std::vector<VoxgateOperatorTime> rows(read(nullptr, 0));
+    rows.resize(read(rows.data(), rows.size()));
+    for (const VoxgateOperatorTime& row : rows) {
+      if (row.model == model && row.operator_name == name) return static_cast<int>(row.calls);
+    }
+    return -1;
+  };
+  Layer layer;
+  CHECK_EQ(calls("named", "SparseConv"), -1);
+  for (int session = 0; session < 2; ++session) {  // the second one counts where the first did
+    Ort::Session named = Open(layer.Bytes(), "named");
+    CHECK_EQ(calls("named", "SparseConv"), 2 * session);
+    layer.Run(named);
+    layer.Run(named);
+  }
+  CHECK_EQ(calls("named", "SparseConv"), 4);
+  CHECK_EQ(calls("named", "SubmanifoldRulebook"), 4);
+  CHECK_EQ(calls("named", "SparsePool"), -1);
+  const int unnamed = std::max(calls("", "SparseConv"), 0);
+  Ort::Session other = Open(layer.Bytes());
+  layer.Run(other);
+  CHECK_EQ(calls("", "SparseConv"), unnamed + 1);
+  CHECK_EQ(calls("named", "SparseConv"), 4);
 }
