@@ -173,20 +173,26 @@ def _check_version(model: onnx.ModelProto, path: Path) -> None:
 
 def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
     folder = path.parent.resolve()
-    for tensor in _tensors(model):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+    for tensor, location in external_data(model):
         target = (folder / location).resolve()
         if not target.is_relative_to(folder):
             raise ModelError(
-                f"{path}: tensor {tensor.name!r} keeps its data in {location!r}, outside the "
+                f"{path}: tensor {tensor!r} keeps its data in {location!r}, outside the "
                 "model's folder"
             )
         if not target.is_file():
             raise ModelError(
-                f"{path}: tensor {tensor.name!r} keeps its data in {location!r}, which is missing"
+                f"{path}: tensor {tensor!r} keeps its data in {location!r}, which is missing"
             )
+
+
+def external_data(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
+    """Every tensor whose data is in another file, by name, with that file as the model names it."""
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            # A reader takes the first or the last of several: each has to be a good one.
+            locations = [entry.value for entry in tensor.external_data if entry.key == "location"]
+            yield from ((tensor.name, location) for location in locations or [""])
 
 
 def _bytes_of(tensor: onnx.TensorProto) -> int:
