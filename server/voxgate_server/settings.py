@@ -7,14 +7,40 @@ The names are those of the YAML file; `VOXGATE_MAX_FRAME_BYTES` in the environme
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ByteSize, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import ByteSize, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
+
+# Kubernetes and Docker describe a service called "voxgate" to its neighbours, and to its own pods,
+# in variables like these; VOXGATE_PORT=tcp://10.0.0.7:8001 is one of them and no port of ours.
+_FOREIGN_NAME = re.compile(r"_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)$", re.I)
+_FOREIGN_VALUE = re.compile(r"^(tcp|udp|sctp)://")
+
+
+def is_foreign(name: str, value: str | None) -> bool:
+    """Whether a variable called VOXGATE_… was set by an orchestrator for its own purposes."""
+    return bool(_FOREIGN_NAME.search(name) or _FOREIGN_VALUE.match(value or ""))
+
+
+def size_text(size: int) -> str:
+    """`size` in bytes, exactly, with the largest unit that leaves a whole number: 64MiB."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if size and size % unit == 0:
+            return f"{size // unit}{name}"
+    return str(size)
 
 
 def _setting(panel: str, description: str, default: Any, **bounds: Any) -> Any:
@@ -232,6 +258,7 @@ class Settings(BaseSettings):
         "Credential of the admin service; other users of the machine can read flags, so prefer "
         "admin_token_file or the environment",
         None,
+        min_length=1,
     )
     admin_token_file: Path | None = _setting(
         _SECURITY, "File whose first line is the credential of the admin service", None
@@ -251,7 +278,66 @@ class Settings(BaseSettings):
         pattern=r"^https?://",
     )
 
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Self:
+        self._ports_differ()
+        self._limits_nest()
+        self._credentials_are_complete()
+        return self
+
+    def _ports_differ(self) -> None:
+        seen: dict[int, str] = {}
+        for name in ("port", "metrics_port", "admin_port"):
+            number = getattr(self, name)
+            if number and number in seen:
+                raise _disagree(f"{seen[number]} and {name} are both {number}", seen[number], name)
+            seen[number] = name
+
+    def _limits_nest(self) -> None:
+        names = ("max_frame_bytes", "max_client_in_flight_bytes", "max_in_flight_bytes")
+        for inner, outer in zip(names, names[1:], strict=False):
+            small, large = getattr(self, inner), getattr(self, outer)
+            if small > large:
+                what = f"{inner} {size_text(small)} is more than {outer} {size_text(large)}"
+                raise _disagree(f"{what}: a frame of that size could never be taken", inner, outer)
+
+    def _credentials_are_complete(self) -> None:
+        for name, needed in (
+            ("tls_certificate", "tls_key"),
+            ("tls_key", "tls_certificate"),
+            ("tls_client_ca", "tls_certificate"),
+        ):
+            if getattr(self, name) is not None and getattr(self, needed) is None:
+                raise _disagree(f"{name} needs {needed} too", name, needed)
+        if self.admin_token is not None and self.admin_token_file is not None:
+            names = ("admin_token", "admin_token_file")
+            raise _disagree("admin_token and admin_token_file are both set: keep one", *names)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, environment(settings_cls)
+
     @property
     def grpc_receive_limit(self) -> int:
         """gRPC's own limit on a message; beyond it gRPC ends the stream itself."""
         return 2 * self.max_frame_bytes + MIB
+
+
+def environment(settings_cls: type[BaseSettings] = Settings) -> EnvSettingsSource:
+    """The settings that `VOXGATE_…` variables name."""
+    source = EnvSettingsSource(settings_cls)
+    source.env_vars = {
+        name: value for name, value in source.env_vars.items() if not is_foreign(name, value)
+    }
+    return source
+
+
+def _disagree(message: str, *names: str) -> PydanticCustomError:
+    return PydanticCustomError("disagree", "{message}", {"message": message, "names": names})
