@@ -1,7 +1,8 @@
 # Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
-"""Waiting frames of one model: bounded queues and deadlines (pure), and the loop that runs them.
+"""Keeps the instances of one model's engine busy with batches of the frames that wait for it.
 
-Frames run one at a time, oldest first.
+The async shell around `FrameQueue`: it owns the clock, the timers and the runs, and sees to it that
+every frame submitted gets one outcome. All of it lives on one event loop.
 """
 
 from __future__ import annotations
@@ -10,158 +11,331 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 
+from voxgate_server import frame_queue
 from voxgate_server.codec import DecodedFrame, OutputSpec
-from voxgate_server.engine import Engine, Execution
+from voxgate_server.engine import Execution
 from voxgate_server.errors import (
     DeadlineExceeded,
+    Draining,
     InternalError,
-    Overloaded,
     RequestError,
     Superseded,
 )
+from voxgate_server.frame_queue import BatchLimits, FrameQueue, StreamQueue
+
+__all__ = ["BatchEngine", "BatchLimits", "BatchObserver", "Job", "Scheduler", "StreamQueue"]
 
 log = logging.getLogger(__name__)
 
+# For runs to notice that they are over; one that hangs must not hold up the rest of a shutdown.
+_CLOSE_GRACE = 1.0
+
+Job: TypeAlias = frame_queue.Job[Execution]
+
+
+class BatchEngine(Protocol):
+    """What the scheduler asks of an engine."""
+
+    @property
+    def outputs(self) -> Mapping[str, OutputSpec]:
+        """In the graph's order."""
+
+    @property
+    def instances(self) -> int:
+        """How many runs it can have at once."""
+
+    @property
+    def batchable(self) -> bool: ...
+
+    @property
+    def device(self) -> str: ...
+
+    async def run(
+        self, frames: Sequence[DecodedFrame], outputs: Sequence[OutputSpec]
+    ) -> list[Execution]:
+        """One execution a frame, in their order."""
+
+    def abandon(self, run: asyncio.Task[None]) -> None:
+        """Nobody waits for what the task that awaits this run gets: end it as soon as possible."""
+
+
+class BatchObserver(Protocol):
+    """The part of `ModelMetrics` that counts runs."""
+
+    def observe_batch(self, frames: int, sites: int, seconds: float, device: str) -> None: ...
+
 
 @dataclass(slots=True, eq=False)
-class StreamQueue:
-    """How many frames one client stream may have waiting, and what a further one does."""
+class _Run:
+    """An engine run that has not come back."""
 
-    max_waiting: int
-    latest: bool = False
-    waiting: list[Job] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """A checked frame on its way through the scheduler. Times are monotonic seconds."""
-
-    frame_id: str
-    frame: DecodedFrame
-    outputs: Sequence[OutputSpec]
-    stream: StreamQueue
-    resolve: Callable[[Execution | RequestError], None]
-    deadline: float = math.inf
-    queued_at: float = 0.0
-    started_at: float = 0.0
-
-
-class FrameQueue:
-    """The waiting frames of all streams of one model, oldest first. Pure: now is an argument."""
-
-    def __init__(self, max_waiting: int) -> None:
-        self._max_waiting = max_waiting
-        self._jobs: deque[Job] = deque()
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def put(self, job: Job, now: float) -> Job | None:
-        """Let `job` wait; gives the older one of its stream that it replaces, if it does.
-
-        Raises:
-            Overloaded: the stream's queue or the model's is full.
-        """
-        stream = job.stream
-        replaced = stream.waiting[0] if stream.latest and stream.waiting else None
-        if replaced is not None:
-            self.remove(replaced)
-        elif len(stream.waiting) >= stream.max_waiting:
-            raise Overloaded(f"queue: {stream.max_waiting} frames of this stream are waiting")
-        elif len(self._jobs) >= self._max_waiting:
-            raise Overloaded(f"queue: {self._max_waiting} frames of this model are waiting")
-        job.queued_at = now
-        stream.waiting.append(job)
-        self._jobs.append(job)
-        return replaced
-
-    def remove(self, job: Job) -> bool:
-        """Take back a waiting frame; False: it does not wait."""
-        if job not in job.stream.waiting:
-            return False
-        job.stream.waiting.remove(job)
-        self._jobs.remove(job)
-        return True
-
-    def take(self, now: float) -> tuple[list[Job], Job | None]:
-        """The frames whose deadline has passed, and the next one to run."""
-        late: list[Job] = []
-        while self._jobs:
-            job = self._jobs.popleft()
-            job.stream.waiting.remove(job)
-            if now < job.deadline:
-                job.started_at = now
-                return late, job
-            late.append(job)
-        return late, None
+    jobs: Sequence[Job]
+    task: asyncio.Task[None]
+    hung: bool = False
 
 
 class Scheduler:
-    """Feeds one engine from its queue until closed."""
+    """Feeds one engine until closed.
+
+    Args:
+        max_waiting: how many frames of all streams may wait.
+        max_execute: seconds after which a run counts as hung and its frames are answered.
+        clock: monotonic seconds, as deadlines of jobs are given in.
+    """
 
     def __init__(
-        self, engine: Engine, max_waiting: int, clock: Callable[[], float] = time.monotonic
+        self,
+        engine: BatchEngine,
+        limits: BatchLimits,
+        max_waiting: int,
+        *,
+        max_execute: float,
+        metrics: BatchObserver,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
-        self._queue = FrameQueue(max_waiting)
+        limits = limits if engine.batchable else replace(limits, max_frames=1)
+        self._queue: FrameQueue[Execution] = FrameQueue(limits, max_waiting)
+        self._max_execute = max_execute
+        self._metrics = metrics
         self._clock = clock
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._dispatch_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._executing: set[Job] = set()  # taken and not answered
+        self._busy = 0  # instances that have a worker
+        self._workers: set[asyncio.Task[None]] = set()
+        self._runs: set[_Run] = set()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    @property
+    def queued_frames(self) -> int:
+        """How many frames wait."""
+        return len(self._queue)
+
+    @property
+    def hung(self) -> bool:
+        """Some run has passed `max_execute` and still not come back."""
+        return any(run.hung for run in self._runs)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._serve())
+        """Begin to run what has been and will be submitted. Called on the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._dispatch_soon()
 
     async def close(self) -> None:
-        """Stop. The caller has seen to it that no frame waits."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        """Stop. Every frame that waits or runs is answered with Draining at once."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        stopped = Draining("the model stopped before this frame was done: send it again")
+        for job in self._queue.clear():
+            self._resolve(job, stopped)
+        for job in list(self._executing):
+            self._answer(job, stopped)
+        for run in list(self._runs):
+            self._abandon(run)
+        for worker in self._workers:
+            worker.cancel()
+        if self._workers:
+            await asyncio.wait(self._workers, timeout=_CLOSE_GRACE)
+
+    async def drained(self) -> None:
+        """Wait until every frame submitted has its outcome. A hung run's frames have theirs."""
+        while self._queue or self._executing:
+            await self._quiet.wait()
 
     def submit(self, job: Job) -> None:
         """Queue a frame; `job.resolve` gets its execution or its error, once, on the event loop.
 
         Raises:
             Overloaded: a queue is full; `job.resolve` is not called.
+            Draining: the scheduler is closed; `job.resolve` is not called.
         """
-        replaced = self._queue.put(job, self._clock())
+        if self._closed:
+            raise Draining("the model has stopped: send the frame again")
+        now = self._clock()
+        self._expire(now)  # late frames take no one's place
+        replaced = self._queue.put(job, now)
+        self._quiet.clear()
+        self._dispatch_soon()
         if replaced is not None:
-            _resolve(replaced, Superseded(f"superseded by {job.frame_id}"))
-        self._wake.set()
+            self._resolve(replaced, Superseded(f"superseded by {job.frame_id}"))
 
     def cancel(self, job: Job) -> bool:
         """Forget a waiting frame without resolving it; False: it is running or done."""
-        return self._queue.remove(job)
+        removed = self._queue.remove(job)
+        self._note_quiet()
+        return removed
 
-    async def _serve(self) -> None:
-        while True:
-            await self._wake.wait()
-            late, job = self._queue.take(self._clock())
-            for missed in late:
-                _resolve(missed, DeadlineExceeded(_too_late(missed, self._clock())))
-            if job is None:
-                self._wake.clear()
-                continue
-            _resolve(job, await self._execute(job))
+    # Choosing -----------------------------------------------------------------------------------
 
-    async def _execute(self, job: Job) -> Execution | RequestError:
+    def _dispatch_soon(self) -> None:
+        """Dispatch after what is ready on the loop: frames that come together go together."""
+        if self._loop is not None and not self._dispatch_due:
+            self._dispatch_due = True
+            self._loop.call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        """Give every free instance a batch, as far as there are batches."""
+        self._dispatch_due = False
+        if self._closed:
+            return
+        self._expire(self._clock())
+        while self._busy < self._engine.instances and (batch := self._next_batch()):
+            self._busy += 1
+            worker = asyncio.create_task(self._work(batch))
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+        self._arm_timer()
+
+    def _next_batch(self) -> list[Job]:
+        now = self._clock()
+        self._expire(now)
+        batch = self._queue.take(now)
+        self._executing.update(batch)
+        return batch
+
+    def _expire(self, now: float) -> None:
+        for job in self._queue.expire(now):
+            self._resolve(job, DeadlineExceeded(_too_late(job, now)))
+
+    def _arm_timer(self) -> None:
+        """See to it that a dispatch comes when the queue needs one; an early one does no harm."""
+        assert self._loop is not None
+        wake_at = self._queue.wake_at(engine_free=self._busy < self._engine.instances)
+        if wake_at >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = wake_at
+        self._timer = self._loop.call_later(max(0.0, wake_at - self._clock()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        self._dispatch()
+
+    # Running ------------------------------------------------------------------------------------
+
+    async def _work(self, batch: list[Job]) -> None:
+        """Run batch after batch on one instance, as long as one is ready when the last is done."""
         try:
-            return await self._engine.run(job.frame, job.outputs)
+            while batch:
+                await self._run_batch(batch)
+                batch = [] if self._closed else self._next_batch()
+        finally:
+            self._busy -= 1
+            for job in batch:  # only if something here broke: every frame gets an answer
+                self._answer(job, InternalError("the server failed while this frame ran"))
+            self._dispatch_soon()
+
+    async def _run_batch(self, batch: Sequence[Job]) -> None:
+        """Run and answer a batch; if it fails, frame by frame, so that only the culprit fails.
+
+        Deadlines say no more here: these frames have started.
+        """
+        failure = await self._run(batch)
+        if failure is None:
+            return
+        if len(batch) == 1:
+            self._answer(batch[0], failure)
+            return
+        left = [job for job in batch if job in self._executing]
+        if left:
+            log.warning("a batch of %d frames failed, they run one by one: %s", len(left), failure)
+        for job in left:
+            await self._run_batch([job])
+
+    async def _run(self, jobs: Sequence[Job]) -> RequestError | None:
+        """Run the engine once and answer `jobs` with their executions, or give why it failed."""
+        task = asyncio.current_task()
+        assert task is not None and self._loop is not None
+        run = _Run(jobs, task)
+        self._runs.add(run)
+        watchdog = self._loop.call_later(self._max_execute, self._give_up, run)
+        started = self._clock()
+        failure: RequestError | None = None
+        executions: list[Execution] = []
+        try:
+            frames = [job.frame for job in jobs]
+            executions = await self._engine.run(frames, self._outputs_of(jobs))
+            if len(executions) != len(jobs):
+                raise InternalError(f"{len(jobs)} frames ran, {len(executions)} came back")
         except RequestError as error:
-            return error
+            failure = error
         except Exception as error:  # the loop must outlive whatever one frame does to it
-            log.exception("frame %r failed in the engine", job.frame_id)
-            return InternalError(f"{type(error).__name__}: {error}")
+            log.exception("a run of %s failed in the engine", _named(jobs))
+            failure = InternalError(f"{type(error).__name__}: {error}")
+        finally:
+            watchdog.cancel()
+            self._runs.discard(run)
+        seconds = self._clock() - started
+        if run.hung:
+            log.warning("the run of %s came back after %.1f s", _named(jobs), seconds)
+        if failure is None:
+            seconds = executions[0].seconds
+            for job, execution in zip(jobs, executions, strict=True):
+                self._answer(job, _narrowed(execution, job.outputs))
+        sites = sum(job.sites for job in jobs)
+        self._metrics.observe_batch(len(jobs), sites, seconds, self._engine.device)
+        return failure
+
+    def _outputs_of(self, jobs: Sequence[Job]) -> list[OutputSpec]:
+        """What any of the jobs asks for, in the graph's order."""
+        names = {spec.name for job in jobs for spec in job.outputs}
+        return [spec for name, spec in self._engine.outputs.items() if name in names]
+
+    def _give_up(self, run: _Run) -> None:
+        run.hung = True
+        log.error("a run has taken %g s, it is given up: %s", self._max_execute, _named(run.jobs))
+        for job in run.jobs:
+            self._answer(job, InternalError(f"the run took longer than {self._max_execute:g} s"))
+        self._abandon(run)
+
+    def _abandon(self, run: _Run) -> None:
+        try:
+            self._engine.abandon(run.task)
+        except Exception:  # the instance stays busy until its run comes back either way
+            log.exception("the run of %s could not be abandoned", _named(run.jobs))
+
+    # Answering ----------------------------------------------------------------------------------
+
+    def _answer(self, job: Job, outcome: Execution | RequestError) -> None:
+        """Resolve a frame that was taken, unless it has its outcome."""
+        if job in self._executing:
+            self._executing.discard(job)
+            self._resolve(job, outcome)
+
+    def _resolve(self, job: Job, outcome: Execution | RequestError) -> None:
+        try:
+            job.resolve(outcome)
+        except Exception:  # one stream's mistake must not stop the others' frames
+            log.exception("frame %r could not be answered", job.frame_id)
+        self._note_quiet()
+
+    def _note_quiet(self) -> None:
+        if not self._queue and not self._executing:
+            self._quiet.set()
 
 
-def _resolve(job: Job, outcome: Execution | RequestError) -> None:
-    try:
-        job.resolve(outcome)
-    except Exception:  # one stream's mistake must not stop the others' frames
-        log.exception("frame %r could not be answered", job.frame_id)
+def _narrowed(execution: Execution, outputs: Sequence[OutputSpec]) -> Execution:
+    """The execution without what only its neighbours in the batch asked for."""
+    names = {name for spec in outputs for name in (spec.name, spec.frame)}
+    if names.issuperset(execution.outputs):
+        return execution
+    kept = {name: array for name, array in execution.outputs.items() if name in names}
+    return replace(execution, outputs=kept)
+
+
+def _named(jobs: Sequence[Job]) -> str:
+    return f"frames {', '.join(repr(job.frame_id) for job in jobs)}"
 
 
 def _too_late(job: Job, now: float) -> str:
