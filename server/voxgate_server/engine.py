@@ -1,81 +1,165 @@
 # Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
-"""One model in ONNX Runtime: what it takes and gives, and its runs on a thread of their own."""
+"""One loaded model: a pool of ONNX Runtime sessions, each on a thread of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import queue
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from voxgate_ops.errors import ModelError
-from voxgate_ops.metadata import ModelMetadata, OutputMetadata, read_metadata
-from voxgate_ops.session import open_session
-from voxgate_protos import voxel_inference_pb2 as pb
-from voxgate_server.codec import Array, DecodedFrame, FrameSpec, OutputSpec, wire_type
-from voxgate_server.errors import InternalError, InvalidFrame, InvalidRequest, ModelLimitExceeded
-from voxgate_server.settings import Settings
+from voxgate_ops.metadata import ModelMetadata, read_metadata
+from voxgate_ops.session import check_model
+from voxgate_server.codec import DecodedFrame, FrameSpec, OutputSpec
+from voxgate_server.errors import InternalError, InvalidRequest, RequestError
+from voxgate_server.instance import Execution, Instance
+from voxgate_server.model_signature import (
+    frame_spec,
+    input_infos,
+    is_batchable,
+    output_infos,
+    output_specs,
+)
+from voxgate_server.warm_up import synthetic_frame
 
-_TENSOR_TYPES: dict[str, np.dtype[Any]] = {
-    "tensor(float)": np.dtype(np.float32),
-    "tensor(float16)": np.dtype(np.float16),
-    "tensor(int8)": np.dtype(np.int8),
-    "tensor(uint8)": np.dtype(np.uint8),
-    "tensor(int16)": np.dtype(np.int16),
-    "tensor(int32)": np.dtype(np.int32),
-    "tensor(int64)": np.dtype(np.int64),
-    "tensor(bool)": np.dtype(np.bool_),
-}
-_MATRIX_RANK = 2
-# How the operators mark a limit that was passed: ONNX Runtime has no code for it.
-_EXHAUSTED = "resource exhausted"
+__all__ = [
+    "Engine",
+    "EngineOptions",
+    "Execution",
+    "input_infos",
+    "output_infos",
+    "session_config",
+]
+
+_BATCH_SITES = {"cpu": 16_384, "cuda": 400_000}
+_CLOSE_SECONDS = 5.0
+_STOP_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
-    """The outputs of one run by name, and how long it took in seconds."""
+class EngineOptions:
+    """How a model is loaded. `name`: under which its operators' times are counted."""
 
-    outputs: dict[str, Array]
-    seconds: float
-    batch_frames: int
-    batch_sites: int
+    device: str = "auto"
+    threads: int | None = None
+    instances: int = 1
+    warm_up: bool = True
+    max_frame_sites: int = 2_000_000
+    max_frame_bytes: int = 64 << 20
+    name: str = ""
+
+
+def session_config(name: str = "") -> dict[str, str]:
+    """The session configuration entries of a served model called `name`."""
+    # Otherwise ONNX Runtime's threads spin for some 20 ms after a run, on cores that the frames
+    # before and behind it need.
+    return {"session.force_spinning_stop": "1"} | ({"voxgate.model": name} if name else {})
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """A batch on its way; `settle` is called once, on the thread that ran it."""
+
+    frames: Sequence[DecodedFrame]
+    outputs: Sequence[OutputSpec]
+    settle: Callable[[list[Execution] | BaseException], None]
+    options: ort.RunOptions
+    started: bool = False
+    abandoned: bool = False
+
+    def abandon(self) -> None:
+        self.abandoned = True
+        self.options.terminate = True
 
 
 class Engine:
-    """Runs one model. `run` calls are queued on one thread: ONNX Runtime releases the GIL there."""
+    """Runs one model, as many batches at once as it has instances."""
 
     def __init__(
-        self, session: ort.InferenceSession, metadata: ModelMetadata, settings: Settings
+        self,
+        sessions: Sequence[ort.InferenceSession],
+        metadata: ModelMetadata,
+        options: EngineOptions,
+        weight_bytes: int = 0,
     ) -> None:
-        """Check the graph against its metadata.
+        """Check the graph against its metadata; no thread runs before `start`.
 
         Raises:
             ModelError: inputs or outputs that the metadata does not describe.
         """
+        first = sessions[0]
         self.metadata = metadata
-        self.inputs = {item.name: item for item in session.get_inputs()}
-        self.frame_spec = _frame_spec(self.inputs, metadata, settings)
-        self.outputs = _output_specs(session, metadata)
-        self._session = session
-        self._takes_batch_size = "batch_size" in self.inputs
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self.frame_spec: FrameSpec = frame_spec(
+            first, metadata, options.max_frame_sites, options.max_frame_bytes
+        )
+        self.outputs = output_specs(first, metadata)
+        self.batchable = is_batchable(first, metadata)
+        self.device = _device(first)
+        self.instances = len(sessions)
+        self._name = options.name or "model"
+        self._weight_bytes = weight_bytes
+        self._instances = [Instance(session, self.frame_spec) for session in sessions]
+        self._threads: list[threading.Thread] = []
+        # None tells one thread to end.
+        self._queue: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
+        self._runs: dict[asyncio.Future[Any], _Run] = {}
+        self._unfinished: set[_Run] = set()
+        self._closed = False
+        self._lock = threading.Lock()  # of `_closed` and of what enters the queue
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], settings: Settings) -> Engine:
-        """Open the model at `path`.
+    def load(cls, path: str | os.PathLike[str], options: EngineOptions) -> Engine:
+        """Open the model at `path` and warm it up. Blocks; not for the event loop.
 
         Raises:
-            VoxgateError: the file, its metadata or the operator library is missing or broken.
+            VoxgateError: the file, its metadata or the operator library is missing or broken, or
+                the model fails on synthetic frames.
+            ValueError: an option is no legal value.
         """
-        session = open_session(path, device=settings.device, threads=settings.threads)
-        return cls(session, read_metadata(session), settings)
+        if options.instances < 1:
+            raise ValueError(f"instances is {options.instances}, expected at least 1")
+        file = check_model(path, device=options.device)
+        threads = options.threads
+        if threads is None and options.instances > 1:  # the cores are shared out
+            threads = max(1, _cores() // options.instances)
+        config = session_config(options.name)
+        sessions = [file.open(threads=threads, config=config) for _ in range(options.instances)]
+        engine = cls(sessions, read_metadata(sessions[0]), options, file.weight_bytes)
+        if options.warm_up:
+            engine.warm_up()
+        engine.start()
+        return engine
+
+    @property
+    def default_max_batch_sites(self) -> int:
+        """Sites of a batch beyond which this device gains nothing."""
+        return _BATCH_SITES[self.device.partition(":")[0]]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the weights, once for each instance, and of the batch buffers.
+
+        An estimate from below: ONNX Runtime's arena, which holds the largest run's activations, and
+        the operators' packed copies of weights cannot be asked for their size.
+        """
+        buffers = sum(instance.buffers.nbytes for instance in self._instances)
+        return self._weight_bytes * len(self._instances) + buffers
+
+    @property
+    def hung(self) -> bool:
+        """Whether a run was abandoned and is still going on."""
+        return any(run.abandoned and run.started for run in tuple(self._unfinished))
 
     def select(self, names: Sequence[str]) -> list[OutputSpec]:
         """The outputs that a client asked for; all of them if it named none.
@@ -98,130 +182,172 @@ class Engine:
                     chosen[wanted] = self.outputs[wanted]
         return list(chosen.values())
 
-    async def run(self, frame: DecodedFrame, outputs: Sequence[OutputSpec]) -> Execution:
-        """Run one frame.
+    def warm_up(self) -> None:
+        """Run synthetic frames on every instance: none, one and many sites, and a batch.
+
+        A frame that the model refuses, as it may any frame, is logged.
 
         Raises:
-            InvalidFrame: an operator refused the frame's values.
+            ModelError: a run failed, or every frame was refused.
+        """
+        many = min(self.default_max_batch_sites, self.frame_spec.max_sites)
+        empty, single, large = (
+            synthetic_frame(self.frame_spec, self.metadata, sites) for sites in (0, 1, many)
+        )
+        batches = [[empty], [single], [large]]
+        if self.batchable:
+            batches.append([single, empty, large])
+        for instance in self._instances:
+            refusals = []
+            for frames in batches:
+                sites = " + ".join(str(frame.num_sites) for frame in frames)
+                try:
+                    instance.execute(frames, list(self.outputs.values()), ort.RunOptions())
+                except InternalError as error:
+                    raise ModelError(f"warm-up with {sites} sites: {error}") from error
+                except RequestError as error:
+                    log.warning("%s: warm-up with %s sites: %s", self._name, sites, error)
+                    refusals.append(error)
+            if len(refusals) == len(batches):
+                raise ModelError(f"every frame of the warm-up was refused: {refusals[-1]}")
+
+    def start(self) -> None:
+        """Start the threads; before that, nothing runs."""
+        for number, instance in enumerate(self._instances):
+            # Daemons: a run that never ends must not keep the process.
+            thread = threading.Thread(
+                target=self._serve, args=(instance,), name=f"{self._name}-{number}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    async def run(
+        self, frames: Sequence[DecodedFrame], outputs: Sequence[OutputSpec]
+    ) -> list[Execution]:
+        """Run a batch on the first instance that is free, and give each frame its part.
+
+        A cancelled call abandons the run.
+
+        Args:
+            frames: one at least, one only where the model is not `batchable`.
+            outputs: what any of the frames is to give.
+
+        Raises:
+            InvalidFrame: an operator refused the values of a frame.
             ModelLimitExceeded: an operator's output would be too large, or memory ran out.
-            InternalError: anything else went wrong in ONNX Runtime.
+            InternalError: anything else went wrong in ONNX Runtime, the run was abandoned, or the
+                engine is closed.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._run, frame, outputs)
+        future: asyncio.Future[list[Execution]] = loop.create_future()
 
-    def close(self) -> None:
-        """Let the run that is going on end and stop the thread."""
-        self._thread.shutdown(wait=True)
+        def settle(outcome: list[Execution] | BaseException) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_settle, future, outcome)
 
-    def _run(self, frame: DecodedFrame, outputs: Sequence[OutputSpec]) -> Execution:
-        inputs = dict(frame.inputs)
-        if self._takes_batch_size:
-            inputs["batch_size"] = np.array(1, np.int64)
-        names = list(dict.fromkeys(n for spec in outputs for n in (spec.name, spec.frame) if n))
-        started = time.monotonic()
+        run = _Run(frames, outputs, settle, ort.RunOptions())
+        task = asyncio.current_task()
+        assert task is not None
+        with self._lock:
+            if self._closed:
+                raise InternalError("the model is unloaded")
+            self._unfinished.add(run)
+            self._queue.put(run)
+        self._runs[task] = run
         try:
-            arrays = self._session.run(names, inputs)
-        except ort_errors.InvalidArgument as error:
-            raise InvalidFrame(f"the model refused the frame: {error}") from error
-        except Exception as error:  # ONNX Runtime's exceptions share no base but this
-            if isinstance(error, ort_errors.Fail) and _EXHAUSTED in str(error):
-                raise ModelLimitExceeded(f"the model has no room for the frame: {error}") from error
-            raise InternalError(f"the model failed: {error}") from error
-        seconds = time.monotonic() - started
-        return Execution(dict(zip(names, arrays, strict=True)), seconds, 1, frame.num_sites)
+            return await future
+        except asyncio.CancelledError:
+            run.abandon()
+            raise
+        finally:
+            del self._runs[task]
+
+    def abandon(self, task: asyncio.Future[Any]) -> None:
+        """Have ONNX Runtime end the run that `task` awaits; it does so between two nodes.
+
+        `task` then raises InternalError. Until it does, `hung` is true and the instance is taken.
+        Nothing happens if `task` is in no run.
+        """
+        run = self._runs.get(task)
+        if run is not None:
+            run.abandon()
+
+    def close(self, timeout: float = _CLOSE_SECONDS) -> bool:
+        """Let the runs that were asked for end and stop the threads. Blocks; any thread may call.
+
+        Args:
+            timeout: seconds until runs are told to stop; those that do not within another second
+                are left behind on their threads.
+
+        Returns:
+            Whether every thread has ended. One that has not is inside ONNX Runtime: a process that
+            still has such a thread ends cleanly by `os._exit` only.
+        """
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                for _ in self._threads:
+                    self._queue.put(None)
+        if not self._join(timeout):
+            for run in tuple(self._unfinished):
+                run.abandon()
+            if not self._join(_STOP_SECONDS):
+                self._fail_waiting()
+                return False
+        self._instances = []  # with them the sessions and their memory
+        return True
+
+    def _fail_waiting(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                run = self._queue.get_nowait()
+                if run is not None:
+                    self._finish(run, InternalError("the model was unloaded"))
+        for _ in self._threads:  # whichever comes back is to end
+            self._queue.put(None)
+
+    def _join(self, timeout: float) -> bool:
+        end = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _serve(self, instance: Instance) -> None:
+        while (run := self._queue.get()) is not None:
+            try:
+                if run.abandoned:
+                    raise InternalError("the run was stopped before it began")
+                run.started = True
+                executions = instance.execute(run.frames, run.outputs, run.options)
+            except BaseException as error:  # whatever it is, whoever waits must hear of it
+                self._finish(run, error)
+            else:
+                self._finish(run, executions)
+                del executions
+            del run  # its arrays must not live until the next run
+
+    def _finish(self, run: _Run, outcome: list[Execution] | BaseException) -> None:
+        self._unfinished.discard(run)
+        run.settle(outcome)
 
 
-def _frame_spec(inputs: dict[str, Any], metadata: ModelMetadata, settings: Settings) -> FrameSpec:
-    points = metadata.input_kind == "points"
-    expected = ("points", "point_batch") if points else ("coords", "features")
-    for name in expected:
-        if name not in inputs:
-            have = ", ".join(inputs)
-            raise ModelError(
-                f"input {name!r} is missing: a model of {metadata.input_kind} has "
-                f"{' and '.join(expected)}, this one {have}"
-            )
-    for name in inputs:
-        if name not in (*expected, "batch_size"):
-            raise ModelError(f"input {name!r} is unknown: expected {' and '.join(expected)}")
-    values = inputs["points" if points else "features"]
-    dtype = _TENSOR_TYPES.get(values.type)
-    if dtype is None or dtype.kind != "f":
-        raise ModelError(f"input {values.name!r} is {values.type}, expected float or float16")
-    columns = len(metadata.feature_names)
-    shape = list(values.shape)
-    if len(shape) != _MATRIX_RANK or (isinstance(shape[1], int) and shape[1] != columns):
-        raise ModelError(
-            f"input {values.name!r} has shape {shape}, its metadata names {columns} columns"
-        )
-    return FrameSpec(
-        input_kind=metadata.input_kind,
-        spatial_shape=tuple(metadata.spatial_shape),
-        num_features=columns,
-        features_dtype=dtype,
-        allow_nonfinite=metadata.allow_nonfinite,
-        max_sites=settings.max_frame_sites,
-        max_bytes=settings.max_frame_bytes,
-    )
+def _settle(
+    future: asyncio.Future[list[Execution]], outcome: list[Execution] | BaseException
+) -> None:
+    if future.done():  # cancelled
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
-def _output_specs(session: ort.InferenceSession, metadata: ModelMetadata) -> dict[str, OutputSpec]:
-    graph = {item.name: item for item in session.get_outputs()}
-    for name in metadata.outputs:
-        if name not in graph:
-            raise ModelError(f"output {name!r} of the metadata is none of the graph's")
-    specs: dict[str, OutputSpec] = {}
-    for name, item in graph.items():
-        described = metadata.outputs.get(name)
-        if described is None:
-            raise ModelError(f"output {name!r} of the graph is not in the metadata")
-        if not described.hidden:
-            specs[name] = _output_spec(item, described)
-    if not specs:
-        raise ModelError("every output is hidden: there is nothing to send")
-    return specs
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def _output_spec(item: Any, described: OutputMetadata) -> OutputSpec:
-    dtype = _TENSOR_TYPES.get(item.type)
-    wire = None if dtype is None else wire_type(dtype)
-    if wire is None:
-        raise ModelError(f"output {item.name!r} is {item.type}, which cannot be sent")
-    shape = [size if isinstance(size, int) else -1 for size in item.shape]
-    if described.meaning in ("per_frame", "dense"):
-        shape = shape[1:]
-    elif described.coords == item.name and shape[-1] > 0:
-        shape[-1] -= 1
-    return OutputSpec(
-        name=item.name,
-        dtype=wire,
-        shape=tuple(shape),
-        meaning=described.meaning,
-        coords=described.coords or "",
-        frame=described.frame or "",
-    )
-
-
-def input_infos(spec: FrameSpec) -> list[pb.TensorInfo]:
-    """The inputs as clients send them."""
-    features = wire_type(spec.features_dtype) or pb.FLOAT32
-    if spec.input_kind == "points":
-        return [pb.TensorInfo(name="points", dtype=features, shape=[-1, spec.num_features])]
-    return [
-        pb.TensorInfo(name="coords", dtype=pb.INT32, shape=[-1, len(spec.spatial_shape)]),
-        pb.TensorInfo(name="features", dtype=features, shape=[-1, spec.num_features]),
-    ]
-
-
-def output_infos(specs: Sequence[OutputSpec]) -> list[pb.TensorInfo]:
-    """The outputs as clients get them."""
-    return [
-        pb.TensorInfo(
-            name=spec.name,
-            dtype=spec.dtype,
-            shape=spec.shape,
-            meaning=spec.meaning,
-            coords=spec.coords,
-        )
-        for spec in specs
-    ]
+def _device(session: ort.InferenceSession) -> str:
+    options = session.get_provider_options().get("CUDAExecutionProvider")
+    return "cpu" if options is None else f"cuda:{options.get('device_id', '0')}"
