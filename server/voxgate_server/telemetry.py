@@ -57,7 +57,8 @@ class FrameSpans(Protocol):
     ) -> None:
         """A span for an answered frame, which lasts from its first stage to the end of its last.
 
-        `attributes` get the prefix `voxgate.`; `outcome` among them tells errors; None is left out.
+        A stage `total` counts for that and has no child of its own. `attributes` get the prefix
+        `voxgate.`; `outcome` among them tells errors; None is left out.
         """
 
     def close(self) -> None:
@@ -200,6 +201,8 @@ class RecordedSpans:
             span.set_status(self._trace.StatusCode.ERROR, str(outcome))
         context = self._trace.set_span_in_context(span)
         for name, start, seconds in stages:
+            if name == "total":
+                continue  # the frame's own span
             child = self._tracer.start_span(
                 name, context=context, start_time=epoch + int(start * 1e9)
             )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,13 +14,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import grpc
 import pytest
+import yaml
 from tests.server.driver import frame
 
 from voxgate_protos import voxel_inference_pb2 as pb
 from voxgate_protos import voxel_inference_pb2_grpc as pb_grpc
+from voxgate_server.settings_layers import fields, flag_of, panel_of
 
 COMMAND = [sys.executable, "-c", "import typer, voxgate_server.commands as c; typer.run(c.serve)"]
 LOCAL = {"VOXGATE_HOST": "127.0.0.1", "VOXGATE_PORT": "0", "VOXGATE_METRICS_PORT": "0"}
@@ -27,12 +31,14 @@ STOP_SECONDS = 15
 
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    *arguments: str, stderr: int | IO[str] = subprocess.DEVNULL
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen(
         [*COMMAND, *arguments],
         env=os.environ | LOCAL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
         text=True,
     )
     try:
@@ -134,9 +140,63 @@ def test_settings_that_make_no_sense(model_folder: Path) -> None:
     assert "device" in message and "gpu" in message
 
 
+def test_a_misspelt_variable_is_no_silent_default(model_folder: Path) -> None:
+    code, message = failed_start("--models", str(model_folder), VOXGATE_DRAIN_TIME_OUT="5")
+    assert code == 2
+    assert "VOXGATE_DRAIN_TIME_OUT; did you mean VOXGATE_DRAIN_TIMEOUT?" in message
+    assert "Traceback" not in message
+
+
+def test_serves_from_a_file_and_logs_json(model_folder: Path, tmp_path: Path) -> None:
+    config, log = tmp_path / "voxgate.yaml", tmp_path / "log"
+    config.write_text(f"models: {model_folder}\nthreads: 1\nlog_format: json\n")
+    with (
+        log.open("w") as stderr,
+        serving("--config", str(config), stderr=stderr) as (process, _),
+    ):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_SECONDS) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert lines and all({"ts", "level", "logger", "message"} <= set(line) for line in lines)
+
+
+def printed(*arguments: str, **environment: str) -> str:
+    answer = subprocess.run(
+        [*COMMAND, *arguments, "--print-config"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert answer.stderr == ""
+    return answer.stdout
+
+
+def test_printed_settings_can_be_given_back(tmp_path: Path) -> None:
+    first = printed("--models", str(tmp_path / "gone"), "--no-warm-up", VOXGATE_PORT="9")
+    assert "warm_up: false  # from --no-warm-up" in first
+    assert "port: 9  # from VOXGATE_PORT" in first
+    config = tmp_path / "voxgate.yaml"
+    config.write_text(first)
+    again = printed("--config", str(config))
+    assert yaml.safe_load(again) == yaml.safe_load(first)
+    assert f"port: 9  # from {config}:" in again
+    assert yaml.safe_load(printed(VOXGATE_CONFIG=str(config))) == yaml.safe_load(first)
+
+
 def test_help_teaches() -> None:
     answer = subprocess.run(
-        [*COMMAND, "--help"], capture_output=True, text=True, timeout=60, check=True
+        [*COMMAND, "--help"],
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
-    for text in ("--models", "--metrics-port", "SIGTERM", "voxgate stream"):
+    for text in ("SIGTERM", "voxgate stream", "--config", "--print-config", "VOXGATE_PORT"):
         assert text in answer.stdout
+    for name, field in fields().items():
+        assert flag_of(name) in answer.stdout and panel_of(field) in answer.stdout
+    assert "--no-warm-up" in answer.stdout
+    assert "64MiB" in answer.stdout
