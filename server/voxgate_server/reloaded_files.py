@@ -55,7 +55,7 @@ class ReloadedFiles(Generic[T]):
             raise StartupError(f"{what}: {look}")
         try:
             self.value = self._take(look)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise StartupError(f"{what}: {error}") from None
         self._accepted: _Look = look
         self._last: _Look = look
@@ -74,7 +74,7 @@ class ReloadedFiles(Generic[T]):
             if isinstance(look, str):
                 raise ValueError(look)
             self.value = self._take(look)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             self._refused = look
             log.error("%s changed but stays as it was: %s", self._what, error)
             return False
@@ -91,31 +91,25 @@ class ReloadedFiles(Generic[T]):
         for path in self._paths:
             try:
                 with path.open("rb") as file:
+                    mode = os.fstat(file.fileno()).st_mode
                     contents.append(file.read(_MAX_BYTES + 1))
             except OSError as error:
                 return f"{path}: {error.strerror or error}"
             if len(contents[-1]) > _MAX_BYTES:
                 return f"{path}: larger than {_MAX_BYTES >> 20} MiB"
+            if mode & stat.S_IWOTH:
+                return (
+                    f"{path}: every user of this machine may write to it, so anyone could let "
+                    f"themselves in: chmod o-w {path}"
+                )
         return tuple(contents)
 
     def _take(self, look: tuple[bytes, ...]) -> T:
-        for path in self._paths:
-            self._check_permissions(path)
         value = self._parse(look)
         # Whatever `parse` did with the files themselves, it saw the same bytes.
         if self._look() != look:
             raise ValueError(f"{self._names}: changed while being read")
+        for path in self._private:
+            if os.stat(path).st_mode & stat.S_IROTH:
+                log.warning("%s: every user of this machine may read it: chmod o-r %s", path, path)
         return value
-
-    def _check_permissions(self, path: Path) -> None:
-        try:
-            mode = os.stat(path).st_mode
-        except OSError as error:
-            raise ValueError(f"{path}: {error.strerror or error}") from None
-        if mode & stat.S_IWOTH:
-            raise ValueError(
-                f"{path}: every user of this machine may write to it, so anyone could let "
-                f"themselves in: chmod o-w {path}"
-            )
-        if path in self._private and mode & stat.S_IROTH:
-            log.warning("%s: every user of this machine may read it: chmod o-r %s", path, path)

@@ -141,15 +141,14 @@ class AdminCredential:
     """The one token of the admin service, from `admin_token` or the file `admin_token_file`.
 
     Raises:
-        StartupError: neither or both are set, or the token is too short to be one.
+        StartupError: neither is set, the file cannot be read, or the token is too short to be one.
     """
 
     def __init__(self, settings: Settings) -> None:
         given, path = settings.admin_token, settings.admin_token_file
-        if (given is None) == (path is None):
-            both = "both are set" if path is not None else "neither is"
+        if given is None and path is None:
             raise StartupError(
-                f"admin_port: the admin service needs admin_token or admin_token_file, {both}. "
+                "admin_port: the admin service needs admin_token or admin_token_file. "
                 "`voxgate token` makes a token"
             )
         self._file: ReloadedFiles[str] | None = None

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import grpc
 
-from voxgate_server.errors import StartupError
 from voxgate_server.reloaded_files import ReloadedFiles
 from voxgate_server.settings import Settings
 
@@ -32,17 +31,9 @@ class ServerCertificates:
 
     @classmethod
     def of(cls, settings: Settings) -> ServerCertificates | None:
-        """Those of `settings`; None for a server without TLS.
-
-        Raises:
-            StartupError: also when one of the settings lacks the one that it needs.
-        """
+        """Those of `settings`; None for a server without TLS."""
         certificate, key = settings.tls_certificate, settings.tls_key
         if certificate is None or key is None:
-            for name in ("tls_certificate", "tls_key", "tls_client_ca"):
-                if getattr(settings, name) is not None:
-                    missing = "tls_certificate" if certificate is None else "tls_key"
-                    raise StartupError(f"{name}: TLS needs {missing} too, which is not set")
             return None
         return cls(certificate, key, settings.tls_client_ca)
 
@@ -71,11 +62,16 @@ class ServerCertificates:
 
     def _parse(self, contents: Sequence[bytes]) -> grpc.ServerCertificateConfiguration:
         """Check with OpenSSL first: gRPC finds out in a handshake, and tells only the client."""
+
+        def refuse_password() -> str:
+            # Without this OpenSSL asks for it on the terminal.
+            raise ValueError(f"{self._key}: the key is encrypted: store it without a password")
+
         chain, key = contents[:2]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             # From the paths, as OpenSSL takes no bytes here; the caller sees to their being equal.
-            context.load_cert_chain(self._certificate, self._key, password=_refuse_password)
+            context.load_cert_chain(self._certificate, self._key, password=refuse_password)
         except (ssl.SSLError, OSError) as error:
             reason = _reason(error)
             if "MISMATCH" in reason:
@@ -94,11 +90,6 @@ class ServerCertificates:
                 reason = _reason(error)
                 raise ValueError(f"{self._client_ca}: no PEM certificates: {reason}") from None
         return grpc.ssl_server_certificate_configuration([(key, chain)], authorities)
-
-
-def _refuse_password() -> str:
-    # Without this OpenSSL asks for it on the terminal.
-    raise ValueError("the private key is encrypted: store it without a password")
 
 
 def _reason(error: Exception) -> str:
