@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ByteSize, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -41,6 +41,16 @@ def size_text(size: int) -> str:
         if size and size % unit == 0:
             return f"{size // unit}{name}"
     return str(size)
+
+
+def _whole_size(value: object) -> object:
+    """Pydantic reads a size's beginning only, and 1,5GiB as one byte."""
+    if isinstance(value, str) and not re.fullmatch(r"\s*\d*\.?\d+\s*[a-z]*\s*", value, re.I):
+        raise PydanticCustomError("byte_size", "expected bytes or a number with a unit: 64MiB")
+    return value
+
+
+Size = Annotated[ByteSize, BeforeValidator(_whole_size)]
 
 
 def _setting(panel: str, description: str, default: Any, **bounds: Any) -> Any:
@@ -152,7 +162,7 @@ class Settings(BaseSettings):
         ge=1,
         le=(1 << 31) - 1,
     )
-    max_frame_bytes: ByteSize = _setting(
+    max_frame_bytes: Size = _setting(
         _DEFAULTS,
         "Payload of the largest frame that is accepted; gRPC takes messages of up to "
         "2 × this + 1 MiB",
@@ -171,13 +181,13 @@ class Settings(BaseSettings):
         _QUEUES, "Waiting frames of a model over all its streams", 256, ge=1, le=1 << 20
     )
 
-    max_in_flight_bytes: ByteSize = _setting(
+    max_in_flight_bytes: Size = _setting(
         _LIMITS,
         "Bytes of frames and answers that the server holds at once; at the limit nothing is read",
         ByteSize(GIB),
         ge=1,
     )
-    max_client_in_flight_bytes: ByteSize = _setting(
+    max_client_in_flight_bytes: Size = _setting(
         _LIMITS,
         "The same for one client; at the limit its streams are not read",
         ByteSize(256 * MIB),
@@ -299,7 +309,7 @@ class Settings(BaseSettings):
             small, large = getattr(self, inner), getattr(self, outer)
             if small > large:
                 what = f"{inner} {size_text(small)} is more than {outer} {size_text(large)}"
-                raise _disagree(f"{what}: a frame of that size could never be taken", inner, outer)
+                raise _disagree(f"{what}: lower the one or raise the other", inner, outer)
 
     def _credentials_are_complete(self) -> None:
         for name, needed in (

@@ -78,12 +78,12 @@ def load_settings(flags: Mapping[str, str | bool], config: Path | None = None) -
         config = Path(named)
     if config is not None:
         values, origins = _read_file(config, origins)
-    _check_variables(os.environ)
     from_environment = environment()()
     values |= from_environment
     origins |= {name: variable_of(name) for name in from_environment}
     values |= {name: None if value == "null" else value for name, value in flags.items()}
     origins |= {name: flag_of(name, value) for name, value in flags.items()}
+    _check_variables(os.environ, with_tokens=values.get("tokens") is not None)
     try:
         return EffectiveSettings(Settings(**values), origins)
     except ValidationError as error:
@@ -117,8 +117,12 @@ def _read_file(path: Path, origins: Mapping[str, str]) -> tuple[dict[str, Any], 
     return values, {**origins, **found}
 
 
-def _check_variables(variables: Mapping[str, str]) -> None:
+def _check_variables(variables: Mapping[str, str], with_tokens: bool) -> None:
     known = {variable_of(name) for name in fields()} | _OTHER_VARIABLES
+    if with_tokens:
+        # The clients' token. A server without tokens does not take it for a misspelt one of its
+        # own: it would serve everyone.
+        known.add("VOXGATE_TOKEN")
     unknown = [
         name
         for name, value in variables.items()

@@ -153,6 +153,13 @@ def test_variables_of_other_parts_are_left_alone(monkeypatch: pytest.MonkeyPatch
     assert load_settings({}).settings == Settings()
 
 
+def test_a_clients_token_is_not_taken_for_the_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOXGATE_TOKEN", "something")
+    told = problem()
+    assert told == "no such variable: VOXGATE_TOKEN; did you mean VOXGATE_TOKENS?"
+    assert load_settings({"tokens": "file"}).settings.tokens == Path("file")
+
+
 def test_what_kubernetes_says_of_a_service_called_voxgate_is_no_setting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -205,10 +212,15 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("64MiB", 64 * MIB), ("1.5 KiB", 1536), ("2kb", 2000), ("1_000", 1000), ("7", 7)],
+    [("64MiB", 64 * MIB), ("1.5 KiB", 1536), ("2kb", 2000), (" .5 MiB ", MIB // 2), ("7", 7)],
 )
 def test_sizes_may_have_units(text: str, size: int) -> None:
     assert load_settings({"max_frame_bytes": text}).settings.max_frame_bytes == size
+
+
+@pytest.mark.parametrize("text", ["1,5GiB", "1_000", "64MiB and more", "-1", "", "MiB", "0x10"])
+def test_a_size_is_read_to_its_end(text: str) -> None:
+    assert "64MiB" in problem({"max_frame_bytes": text})
 
 
 @given(st.integers(0, 1 << 50) | st.integers(0, 1 << 20).map(lambda n: n * KIB))
