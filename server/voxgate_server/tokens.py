@@ -164,13 +164,14 @@ def _first_problem(index: int, item: object, error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
     name = item.get("name") if isinstance(item, dict) else None
     whose = f" ({name})" if isinstance(name, str) and _may_be_shown(name) else ""
-    place = "".join(
-        f" {part}" if _may_be_shown(str(part)) else " (a token)" for part in first["loc"]
-    )
+    place = f"token {index + 1}{whose}"
+    for part in first["loc"]:
+        place += f": {part}" if _may_be_shown(str(part)) else ": (a token)"
     if first["type"] == "extra_forbidden":
-        known = ", ".join(TokenEntry.model_fields)
-        return f"token {index + 1}{whose}:{place}: unknown key, known are {known}"
-    return f"token {index + 1}{whose}:{place}: {first['msg']}"
+        return f"{place}: unknown key, known are {', '.join(TokenEntry.model_fields)}"
+    if not isinstance(item, dict):
+        return f"{place}: expected keys with values, such as name: robot-7"
+    return f"{place}: {first['msg']}"
 
 
 def _may_be_shown(text: str) -> bool:
