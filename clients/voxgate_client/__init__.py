@@ -7,8 +7,11 @@
 ...     result = client.infer("unet", points=cloud.points)
 """
 
-from voxgate_client.async_client import AsyncFrameStream, AsyncVoxgateClient
-from voxgate_client.client import FrameStream, VoxgateClient
+from voxgate_client.async_client import AsyncVoxgateClient
+from voxgate_client.async_frame_stream import AsyncFrameStream
+from voxgate_client.backoff import Backoff
+from voxgate_client.client import VoxgateClient
+from voxgate_client.frame_stream import FrameStream
 from voxgate_client.messages import (
     Answer,
     Frame,
@@ -23,6 +26,7 @@ from voxgate_client.messages import (
     Timing,
     VoxgateRpcError,
 )
+from voxgate_client.packed_frame import PackedFrame
 from voxgate_client.point_cloud import PointCloud, ReaderError
 from voxgate_client.readers import read_points
 from voxgate_client.voxelize import VoxelGrid, voxelize
@@ -31,6 +35,7 @@ __all__ = [
     "Answer",
     "AsyncFrameStream",
     "AsyncVoxgateClient",
+    "Backoff",
     "Frame",
     "FrameFailure",
     "FrameResult",
@@ -39,6 +44,7 @@ __all__ = [
     "ModelDescription",
     "Notice",
     "OutputDescription",
+    "PackedFrame",
     "PointCloud",
     "QueuePolicy",
     "ReaderError",

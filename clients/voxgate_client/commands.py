@@ -19,8 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from voxgate_client.channel import DEFAULT_TARGET
-from voxgate_client.client import FrameStream, VoxgateClient
+from voxgate_client.client import VoxgateClient
 from voxgate_client.frame_source import Source, prepared_frames, sources
+from voxgate_client.frame_stream import FrameStream
 from voxgate_client.messages import Frame, ModelDescription, VoxgateRpcError
 from voxgate_client.report import Report
 from voxgate_client.simulator import SweepSimulator, write_sweep

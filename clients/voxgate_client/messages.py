@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeAlias
@@ -132,9 +132,9 @@ class Notice:
     """News about the stream that answers no frame.
 
     Attributes:
-        kind: "DRAINING", "MODEL_RELOADED", or "UNMATCHED" for an error the server could not match
-            to a frame.
-        model: the model that answers from now on (MODEL_RELOADED), else None.
+        kind: from the server "DRAINING", "MODEL_RELOADED"; from this client "RECONNECTING",
+            "RECONNECTED", or "UNMATCHED" for an error that fits no frame of the stream.
+        model: the model that answers from now on (MODEL_RELOADED, RECONNECTED), else None.
     """
 
     kind: str
@@ -230,8 +230,10 @@ def frame_message(frame: Frame, max_bytes: int = 0, *, is_part: bool = False) ->
 
 def pack_frame(
     message: pb.Frame, frame: Frame, max_bytes: int = 0, *, is_part: bool = False
-) -> None:
+) -> int:
     """Packs a frame in place, which saves the copy that setting a submessage costs.
+
+    Returns the bytes of its arrays.
 
     Args:
         message: an empty message, usually the `frame` of a request.
@@ -258,6 +260,7 @@ def pack_frame(
         raise MessageError(
             f"frame {frame.frame_id}: {num_bytes} bytes, the server takes at most {max_bytes}"
         )
+    return num_bytes
 
 
 def _aware(moment: datetime) -> datetime:
@@ -348,13 +351,8 @@ def chunk_messages(
         if previous is not None:
             yield pb.StreamRequest(chunk=pb.FrameChunk(part=previous, index=index, last=False))
             index += 1
-        previous = frame_message(
-            Frame(
-                part.points, part.coords, part.features, frame_id, part.sensor_id, part.captured_at
-            ),
-            is_part=True,
-        )
-        total += payload_bytes(previous)
+        previous = pb.Frame()
+        total += pack_frame(previous, replace(part, frame_id=frame_id), is_part=True)
         if 0 < max_bytes < total:
             raise MessageError(
                 f"frame {frame_id}: {total} bytes up to chunk {index}, the server takes at most "
@@ -363,11 +361,6 @@ def chunk_messages(
     if previous is None:
         raise MessageError(f"frame {frame_id} has no part")
     yield pb.StreamRequest(chunk=pb.FrameChunk(part=previous, index=index, last=True))
-
-
-def payload_bytes(message: pb.Frame) -> int:
-    """Bytes of a frame's arrays, what `max_frame_bytes` limits."""
-    return len(message.voxels.coords) + len(message.voxels.features) + len(message.points.points)
 
 
 # ---- from messages ---------------------------------------------------------------------------
@@ -386,25 +379,29 @@ def parse_tensor(tensor: pb.Tensor) -> NDArray[Any]:
     count = 1
     for size in shape:
         count *= size
-    if any(size < 0 for size in shape) or count * dtype.itemsize != len(tensor.data):
+    data = tensor.data  # every access copies it
+    if any(size < 0 for size in shape) or count * dtype.itemsize != len(data):
         raise MessageError(
             f"output {tensor.name}: shape {list(shape)} of {dtype} is {count * dtype.itemsize} "
-            f"bytes, got {len(tensor.data)}"
+            f"bytes, got {len(data)}"
         )
-    array = np.frombuffer(tensor.data, dtype).reshape(shape)
+    array = np.frombuffer(data, dtype).reshape(shape)
     if tensor.dtype == pb.BFLOAT16:
         return (array.astype(np.uint32) << 16).view(np.float32)
     return array
 
 
-def parse_result(response: pb.InferResponse, client_seconds: float = 0.0) -> FrameResult:
-    """Raises MessageError as `parse_tensor`."""
+def parse_result(
+    response: pb.InferResponse, client_seconds: float = 0.0, *, parse_outputs: bool = True
+) -> FrameResult:
+    """Raises MessageError as `parse_tensor`; `parse_outputs=False` leaves the outputs out."""
     timing = response.timing
+    outputs = response.outputs if parse_outputs else ()
     return FrameResult(
         response.frame_id,
         response.model,
         response.version,
-        {tensor.name: parse_tensor(tensor) for tensor in response.outputs},
+        {tensor.name: parse_tensor(tensor) for tensor in outputs},
         Timing(
             timing.receive_us,
             timing.decode_us,

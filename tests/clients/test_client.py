@@ -143,6 +143,8 @@ def test_part_that_fails_cancels_the_frame(client: VoxgateClient, fake_server: F
     def parts():
         yield Frame(POINTS)
         yield Frame(POINTS)
+        while not fake_server.chunks:
+            time.sleep(0.001)
         raise RuntimeError("the sensor stopped")
 
     with client.open_stream("unet") as stream:
@@ -180,9 +182,11 @@ def test_cancel(client: VoxgateClient, fake_server: FakeServer) -> None:
 def test_broken_stream_reports_unanswered_frames(
     script: str, client: VoxgateClient, fake_server: FakeServer
 ) -> None:
-    with client.open_stream("unet") as stream:
+    with client.open_stream("unet", reconnect=False) as stream:
         stream.send(Frame(POINTS, frame_id="hold 1"))
         stream.send(Frame(POINTS, frame_id="hold 2"))
+        while len(fake_server.frames) < 2:
+            time.sleep(0.001)
         if script == "abort":
             fake_server.script = "abort"
             stream.send(Frame(POINTS, frame_id="last"))
@@ -198,7 +202,7 @@ def test_broken_stream_reports_unanswered_frames(
 
 
 def test_server_killed_under_a_stream(client: VoxgateClient, fake_server: FakeServer) -> None:
-    with client.open_stream("unet") as stream:
+    with client.open_stream("unet", reconnect=False) as stream:
         stream.send(Frame(POINTS, frame_id="hold"))
         while not fake_server.frames:
             time.sleep(0.01)
@@ -348,16 +352,18 @@ async def test_async_open_that_is_cancelled_leaves_no_call(fake_server: FakeServ
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
-        assert not [task for task in asyncio.all_tasks() - before if "_read" in repr(task)]
+        assert not [task for task in asyncio.all_tasks() - before if "voxgate" in task.get_name()]
     fake_server.proceed.set()
 
 
 async def test_async_broken_stream(fake_server: FakeServer) -> None:
     async with (
         AsyncVoxgateClient(fake_server.target, timeout=10) as client,
-        await client.open_stream("unet") as stream,
+        await client.open_stream("unet", reconnect=False) as stream,
     ):
         await stream.send(Frame(POINTS, frame_id="hold"))
+        while not fake_server.frames:
+            await asyncio.sleep(0.001)
         fake_server.script = "abort"
         await stream.send(Frame(POINTS, frame_id="last"))
         answers = [answer async for answer in stream]

@@ -1,5 +1,5 @@
 # Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
-"""Numpy to messages and back, and the book that a stream keeps of its frames."""
+"""Numpy to messages and back."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import grpc
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from voxgate_client import Frame, FrameFailure, FrameResult, MessageError, Notice, VoxgateRpcError
+from voxgate_client import Frame, MessageError
 from voxgate_client.messages import (
     chunk_messages,
     frame_message,
@@ -20,7 +20,6 @@ from voxgate_client.messages import (
     split_frame,
     status_code,
 )
-from voxgate_client.stream_state import StreamState
 from voxgate_protos import voxel_inference_pb2 as pb
 
 POINTS = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -164,98 +163,3 @@ def test_metadata_that_is_none_leaves_its_fields_empty(text: str) -> None:
 def test_codes() -> None:
     assert status_code(10) is grpc.StatusCode.ABORTED
     assert status_code(99) is grpc.StatusCode.UNKNOWN
-
-
-# ---- the book of a stream ----------------------------------------------------------------------
-
-
-def result(frame_id: str) -> pb.StreamResponse:
-    return pb.StreamResponse(result=pb.InferResponse(frame_id=frame_id))
-
-
-def test_ids_are_chosen_around_those_in_use() -> None:
-    state = StreamState()
-    assert [state.register(i) for i in ("1", "", "", "0x")] == ["1", "0", "2", "0x"]
-    with pytest.raises(MessageError, match="frame 1 of this stream is still unanswered"):
-        state.register("1")
-    assert isinstance(state.receive(result("1")), FrameResult)
-    assert state.register("1") == "1"
-
-
-def test_client_seconds_count_from_the_last_byte() -> None:
-    now = 100.0
-    state = StreamState(lambda: now)
-    state.register("a")
-    now = 107.0
-    state.restart_clock("a")
-    now = 107.5
-    answer = state.receive(result("a"))
-    assert isinstance(answer, FrameResult) and answer.client_seconds == 0.5
-
-
-@pytest.mark.parametrize(
-    ("code", "seen"),
-    [
-        (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE),
-        (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE),
-        (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE),
-        (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.NOT_FOUND),
-        (grpc.StatusCode.CANCELLED, grpc.StatusCode.CANCELLED),
-    ],
-)
-def test_end_answers_what_is_left(code: grpc.StatusCode, seen: grpc.StatusCode) -> None:
-    state = StreamState()
-    state.register("a")
-    state.register("b")
-    state.receive(result("a"))
-    (left,) = state.end(code, "why")
-    assert (left.frame_id, left.code) == ("b", seen) and "why" in left.message
-    assert state.end(code, "again") == []
-    assert state.receive(result("b")) is None
-    with pytest.raises(VoxgateRpcError, match="stream is over"):
-        state.register("c")
-
-
-@settings(max_examples=200)
-@given(
-    events=st.lists(
-        st.tuples(
-            st.sampled_from(["send", "result", "error", "broken", "forget", "notice"]),
-            st.integers(0, 4).map(str),
-        ),
-        max_size=40,
-    )
-)
-def test_every_frame_sent_is_answered_once(events: list[tuple[str, str]]) -> None:
-    """Whatever the server says, and whenever the stream ends."""
-    state = StreamState()
-    sent: list[str] = []
-    answered: list[str] = []
-    for kind, frame_id in events:
-        if kind == "send":
-            try:
-                sent.append(state.register(frame_id))
-            except (MessageError, VoxgateRpcError):
-                continue
-        elif kind == "forget":
-            if state.num_unanswered and sorted(sent) != sorted(answered):
-                open_before = state.num_unanswered
-                state.forget(frame_id)
-                if state.num_unanswered < open_before:
-                    sent.remove(frame_id)
-        elif kind == "broken":
-            answered += [f.frame_id for f in state.end(grpc.StatusCode.UNAVAILABLE, "gone")]
-        else:
-            response = {
-                "result": result(frame_id),
-                "error": pb.StreamResponse(error=pb.FrameError(frame_id=frame_id, code=3)),
-                "notice": pb.StreamResponse(notice=pb.ServerNotice(message="m")),
-            }[kind]
-            answer = state.receive(response)
-            if isinstance(answer, FrameResult | FrameFailure):
-                answered.append(answer.frame_id)
-            else:
-                assert answer is None or isinstance(answer, Notice)
-    answered += [f.frame_id for f in state.end(grpc.StatusCode.UNAVAILABLE, "gone")]
-    assert sorted(sent) == sorted(answered)
