@@ -57,10 +57,10 @@ class BatchEngine(Protocol):
     async def run(
         self, frames: Sequence[DecodedFrame], outputs: Sequence[OutputSpec]
     ) -> list[Execution]:
-        """One execution a frame, in their order."""
+        """One execution a frame, in their order. A cancelled call abandons the run."""
 
-    def abandon(self, run: asyncio.Task[None]) -> None:
-        """Nobody waits for what the task that awaits this run gets: end it as soon as possible."""
+    def abandon(self, task: asyncio.Task[None], /) -> None:
+        """End the run that `task` awaits as soon as possible; `task` is resumed when it has."""
 
 
 class BatchObserver(Protocol):
@@ -71,9 +71,9 @@ class BatchObserver(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """An engine run that has not come back."""
+    """An engine run that has not come back, and the batch whose frames wait for the instance."""
 
-    jobs: Sequence[Job]
+    batch: Sequence[Job]
     task: asyncio.Task[None]
     hung: bool = False
 
@@ -140,8 +140,6 @@ class Scheduler:
             self._resolve(job, stopped)
         for job in list(self._executing):
             self._answer(job, stopped)
-        for run in list(self._runs):
-            self._abandon(run)
         for worker in self._workers:
             worker.cancel()
         if self._workers:
@@ -241,23 +239,24 @@ class Scheduler:
 
         Deadlines say no more here: these frames have started.
         """
-        failure = await self._run(batch)
-        if failure is None:
+        failure = await self._run(batch, batch)
+        if failure is None or not self._executing.intersection(batch):
             return
         if len(batch) == 1:
             self._answer(batch[0], failure)
             return
-        left = [job for job in batch if job in self._executing]
-        if left:
-            log.warning("a batch of %d frames failed, they run one by one: %s", len(left), failure)
-        for job in left:
-            await self._run_batch([job])
+        log.info("a batch of %d frames failed, they run one by one: %s", len(batch), failure)
+        for job in batch:
+            if job in self._executing:
+                failure = await self._run([job], batch)
+                if failure is not None:
+                    self._answer(job, failure)
 
-    async def _run(self, jobs: Sequence[Job]) -> RequestError | None:
-        """Run the engine once and answer `jobs` with their executions, or give why it failed."""
+    async def _run(self, jobs: Sequence[Job], batch: Sequence[Job]) -> RequestError | None:
+        """Run `jobs` of `batch` and answer them with their executions, or give why that failed."""
         task = asyncio.current_task()
         assert task is not None and self._loop is not None
-        run = _Run(jobs, task)
+        run = _Run(batch, task)
         self._runs.add(run)
         watchdog = self._loop.call_later(self._max_execute, self._give_up, run)
         started = self._clock()
@@ -269,7 +268,7 @@ class Scheduler:
             if len(executions) != len(jobs):
                 raise InternalError(f"{len(jobs)} frames ran, {len(executions)} came back")
         except RequestError as error:
-            failure = error
+            failure = error.with_traceback(None)  # it would keep the frames' arrays alive
         except Exception as error:  # the loop must outlive whatever one frame does to it
             log.exception("a run of %s failed in the engine", _named(jobs))
             failure = InternalError(f"{type(error).__name__}: {error}")
@@ -294,16 +293,11 @@ class Scheduler:
 
     def _give_up(self, run: _Run) -> None:
         run.hung = True
-        log.error("a run has taken %g s, it is given up: %s", self._max_execute, _named(run.jobs))
-        for job in run.jobs:
+        left = [job for job in run.batch if job in self._executing]
+        log.error("a run has taken %g s, it is given up: %s", self._max_execute, _named(left))
+        for job in left:
             self._answer(job, InternalError(f"the run took longer than {self._max_execute:g} s"))
-        self._abandon(run)
-
-    def _abandon(self, run: _Run) -> None:
-        try:
-            self._engine.abandon(run.task)
-        except Exception:  # the instance stays busy until its run comes back either way
-            log.exception("the run of %s could not be abandoned", _named(run.jobs))
+        self._engine.abandon(run.task)
 
     # Answering ----------------------------------------------------------------------------------
 
