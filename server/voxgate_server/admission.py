@@ -123,11 +123,17 @@ class Hold:
         self._server.acquire(size)
         self.size += size
 
+    def remove(self, size: int) -> None:
+        """Give back `size` of the bytes."""
+        if not 0 <= size <= self.size:
+            raise ValueError(f"cannot give back {size} bytes of {self.size} held")
+        self.size -= size
+        self._account.bytes.release(size)
+        self._server.release(size)
+
     def release(self) -> None:
-        size, self.size = self.size, 0
-        if size:
-            self._account.bytes.release(size)
-            self._server.release(size)
+        if self.size:
+            self.remove(self.size)
 
 
 class ClientAccount:

@@ -405,3 +405,16 @@ async def test_a_clients_own_limit_holds_up_no_other() -> None:
     hold.release()
     async with asyncio.timeout(20):
         await asyncio.gather(*tasks)
+
+
+def test_a_hold_gives_back_a_part_but_no_more_than_it_has() -> None:
+    admission = Admission(1000)
+    account = admission.account(CLIENT)
+    hold = admission.admit(account, 50)
+    hold.remove(20)
+    assert (hold.size, account.bytes.used, admission.bytes.used) == (30, 30, 30)
+    for size in (-1, 31):
+        with pytest.raises(ValueError, match=f"cannot give back {size} bytes of 30 held"):
+            hold.remove(size)
+    hold.release()
+    assert (hold.size, account.bytes.used, admission.bytes.used) == (0, 0, 0)
