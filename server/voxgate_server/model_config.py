@@ -69,17 +69,7 @@ def parse_config(raw: bytes, place: str) -> ModelConfig:
     """
     if len(raw) > MAX_CONFIG_BYTES:
         raise ModelError(f"{place}: {len(raw)} bytes, a config has at most {MAX_CONFIG_BYTES}")
-    loader = _PlainLoader(raw)
-    try:
-        data = loader.get_single_data()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = place if mark is None else f"{place}, line {mark.line + 1}"
-        raise ModelError(f"{where}: {error.problem or 'not YAML'}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ModelError(f"{place}: not YAML: {reprlib.repr(str(error))}") from error
-    finally:
-        loader.dispose()
+    data, lines = _read(raw, place)
     if data is None:
         return ModelConfig()
     if not isinstance(data, dict):
@@ -87,17 +77,30 @@ def parse_config(raw: bytes, place: str) -> ModelConfig:
     known = ", ".join(ModelConfig.model_fields)
     for key in data:
         if key not in ModelConfig.model_fields:
-            where = f"{place}, line {loader.lines[key]}"
+            where = f"{place}, line {lines[key]}"
             raise ModelError(f"{where}: key {reprlib.repr(key)} is unknown, known are {known}")
     try:
         return ModelConfig.model_validate(data)
     except ValidationError as error:
-        raise ModelError("; ".join(_reasons(error, place, loader))) from error
+        raise ModelError("; ".join(_reasons(error, place, lines))) from error
 
 
-def _reasons(error: ValidationError, place: str, loader: _PlainLoader) -> list[str]:
+def _read(raw: bytes, place: str) -> tuple[Any, dict[Hashable, int]]:
+    """What the YAML says, and on which line each key stands."""
+    try:
+        loader = _PlainLoader(raw)
+        return loader.get_single_data(), loader.lines
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = place if mark is None else f"{place}, line {mark.line + 1}"
+        raise ModelError(f"{where}: {error.problem or 'not YAML'}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ModelError(f"{place}: not YAML: {reprlib.repr(str(error))}") from error
+
+
+def _reasons(error: ValidationError, place: str, lines: dict[Hashable, int]) -> list[str]:
     return [
-        f"{place}, line {loader.lines[item['loc'][0]]}: {item['loc'][0]}: {item['msg']}, "
+        f"{place}, line {lines[item['loc'][0]]}: {item['loc'][0]}: {item['msg']}, "
         f"got {reprlib.repr(item['input'])}"
         for item in error.errors()
     ]
