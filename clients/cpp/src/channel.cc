@@ -2,6 +2,7 @@
 #include "channel.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "text.h"
 
@@ -70,23 +71,24 @@ std::shared_ptr<grpc::ChannelCredentials> Credentials(const ClientOptions& optio
 
 }  // namespace
 
-void Connection::Authorize(grpc::ClientContext* context) const {
-  if (!authorization.empty()) context->AddMetadata("authorization", authorization);
+Connection::Connection(ClientOptions options)
+    : options_(std::move(options)), stub_(MakeStub(false)) {}
+
+std::shared_ptr<Connection::Stub> Connection::MakeStub(bool own_connection) const {
+  if (options_.target.empty()) ThrowInvalid("the target is empty, expected host:port");
+  CheckToken(options_);
+  grpc::ChannelArguments arguments = Arguments(options_);
+  if (own_connection) arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  if (options_.tls.has_value() && !options_.tls->server_name.empty()) {
+    arguments.SetSslTargetNameOverride(options_.tls->server_name);
+  }
+  return v1::VoxelInference::NewStub(
+      grpc::CreateCustomChannel(options_.target, Credentials(options_), arguments));
 }
 
-std::shared_ptr<const Connection> Connect(const ClientOptions& options) {
-  if (options.target.empty()) ThrowInvalid("the target is empty, expected host:port");
-  CheckToken(options);
-  grpc::ChannelArguments arguments = Arguments(options);
-  if (options.tls.has_value() && !options.tls->server_name.empty()) {
-    arguments.SetSslTargetNameOverride(options.tls->server_name);
-  }
-  auto connection = std::make_shared<Connection>();
-  connection->stub = v1::VoxelInference::NewStub(
-      grpc::CreateCustomChannel(options.target, Credentials(options), arguments));
-  connection->target = options.target;
-  if (!options.token.empty()) connection->authorization = "Bearer " + options.token;
-  return connection;
+void Connection::Authorize(grpc::ClientContext* context) const {
+  if (options_.token.empty()) return;
+  context->AddMetadata("authorization", "Bearer " + options_.token);
 }
 
 Error ToError(const grpc::Status& status) {

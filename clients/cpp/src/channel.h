@@ -5,6 +5,8 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -14,16 +16,28 @@
 namespace voxgate {
 
 // Shared by a client and its streams.
-struct Connection {
-  std::unique_ptr<v1::VoxelInference::Stub> stub;
-  std::string target;
-  std::string authorization;  // "" or "Bearer …"
+class Connection {
+ public:
+  using Stub = v1::VoxelInference::Stub;
 
+  // Throws Error (INVALID_ARGUMENT): see Client's constructor.
+  explicit Connection(ClientOptions options);
+
+  // The client's own channel.
+  const std::shared_ptr<Stub>& stub() const { return stub_; }
+  // A channel that shares no connection and no waiting for one with others: a stream that moves
+  // from a draining server must not come out at the same one.
+  std::shared_ptr<Stub> NewStub() const { return MakeStub(true); }
+
+  const ClientOptions& options() const { return options_; }
   void Authorize(grpc::ClientContext* context) const;
-};
 
-// Throws Error (INVALID_ARGUMENT): see Client's constructor.
-std::shared_ptr<const Connection> Connect(const ClientOptions& options);
+ private:
+  std::shared_ptr<Stub> MakeStub(bool own_connection) const;
+
+  const ClientOptions options_;
+  const std::shared_ptr<Stub> stub_;
+};
 
 Error ToError(const grpc::Status& status);
 

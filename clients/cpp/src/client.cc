@@ -1,6 +1,8 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 #include "voxgate_client/client.h"
 
+#include <utility>
+
 #include "channel.h"
 #include "model_info.h"
 #include "stream.h"
@@ -10,24 +12,22 @@ namespace voxgate {
 class Client::Impl {
  public:
   explicit Impl(ClientOptions options)
-      : options_(std::move(options)), connection_(Connect(options_)) {}
+      : connection_(std::make_shared<Connection>(std::move(options))) {}
 
   // Runs one call; throws its status unless that is OK.
   template <typename Call>
   void Run(Call call) const {
     grpc::ClientContext context;
     connection_->Authorize(&context);
-    context.set_deadline(After<std::chrono::system_clock>(options_.timeout));
-    const grpc::Status status = call(connection_->stub.get(), &context);
+    context.set_deadline(After<std::chrono::system_clock>(connection_->options().timeout));
+    const grpc::Status status = call(connection_->stub().get(), &context);
     if (!status.ok()) throw ToError(status);
   }
 
-  const ClientOptions& options() const { return options_; }
   const std::shared_ptr<const Connection>& connection() const { return connection_; }
 
  private:
-  ClientOptions options_;
-  std::shared_ptr<const Connection> connection_;
+  const std::shared_ptr<const Connection> connection_;
 };
 
 Client::Client(ClientOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
@@ -36,7 +36,7 @@ Client::~Client() = default;
 
 std::vector<ModelInfo> Client::ListModels() const {
   v1::ListModelsResponse response;
-  impl_->Run([&](v1::VoxelInference::Stub* stub, grpc::ClientContext* context) {
+  impl_->Run([&](Connection::Stub* stub, grpc::ClientContext* context) {
     return stub->ListModels(context, v1::ListModelsRequest(), &response);
   });
   std::vector<ModelInfo> models;
@@ -49,7 +49,7 @@ ModelInfo Client::GetModel(const std::string& name, const std::string& version) 
   request.set_name(name);
   request.set_version(version);
   v1::ModelInfo response;
-  impl_->Run([&](v1::VoxelInference::Stub* stub, grpc::ClientContext* context) {
+  impl_->Run([&](Connection::Stub* stub, grpc::ClientContext* context) {
     return stub->GetModel(context, request, &response);
   });
   return ParseModel(response);
@@ -57,7 +57,7 @@ ModelInfo Client::GetModel(const std::string& name, const std::string& version) 
 
 std::unique_ptr<Stream> Client::OpenStream(const std::string& model, StreamOptions options) const {
   auto impl = std::make_unique<Stream::Impl>(impl_->connection(), model, std::move(options));
-  impl->WaitAccepted(impl_->options().timeout);
+  impl->WaitAccepted(impl_->connection()->options().timeout);
   return std::make_unique<Stream>(std::move(impl));
 }
 

@@ -93,12 +93,13 @@ DataType ParseType(const v1::Tensor& message) {
 
 // Bytes that the shape says; none if it is negative or cannot be counted.
 std::optional<uint64_t> ShapeBytes(const v1::Tensor& message, size_t width) {
-  uint64_t bytes = width;
-  for (const int64_t length : message.shape()) {
-    if (length < 0) return std::nullopt;
-    if (length == 0) return 0;
+  const auto& shape = message.shape();
+  if (std::any_of(shape.begin(), shape.end(), [](int64_t length) { return length < 0; })) {
+    return std::nullopt;
   }
-  for (const int64_t length : message.shape()) {
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
+  uint64_t bytes = width;
+  for (const int64_t length : shape) {
     const auto factor = static_cast<uint64_t>(length);
     if (bytes > std::numeric_limits<uint64_t>::max() / factor) return std::nullopt;
     bytes *= factor;

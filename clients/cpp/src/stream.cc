@@ -15,6 +15,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxNotices = 256;
+constexpr FrameBook::CallId kFirstCall = FrameBook::kUnsent + 1;
 
 // With these the server itself ended the stream, and they answer its frames: another try would end
 // the same way. Every other end is a broken stream, whatever the transport calls it.
@@ -70,9 +71,9 @@ void Stream::Impl::WaitAccepted(Seconds timeout) {
   lock.unlock();
   Close();
   if (decided) throw *end;
-  throw Error(
-      StatusCode::kDeadlineExceeded,
-      Text(connection_->target, " did not accept the stream in ", timeout.count(), " s", last));
+  throw Error(StatusCode::kDeadlineExceeded,
+              Text(connection_->options().target, " did not accept the stream in ", timeout.count(),
+                   " s", last));
 }
 
 template <typename Ready>
@@ -256,8 +257,9 @@ void Stream::Impl::OpenCall(Lock& lock) {
   ++num_calls_;
   call.writing = true;
   lock.unlock();
-  call.stream = connection_->stub->StreamInfer(&call.context);  // waits for the connection
-  call.stream->Write(opening_);                                 // a failure is the reader's to see
+  call.stub = call.id == kFirstCall ? connection_->stub() : connection_->NewStub();
+  call.stream = call.stub->StreamInfer(&call.context);  // waits for the connection
+  call.stream->Write(opening_);                         // a failure is the reader's to see
   lock.lock();
   call.writing = false;
   call.reader = std::thread([this, &call] { Read(call); });
@@ -372,7 +374,7 @@ void Stream::Impl::Take(Call& call, v1::StreamResponse* response) {
 }
 
 void Stream::Impl::TakeOpened(Call& call, const v1::StreamOpened& opened) {
-  if (accepted_) AddNotice("RECONNECTED", Text("to ", connection_->target));
+  if (accepted_) AddNotice("RECONNECTED", Text("to ", connection_->options().target));
   call.accepted = accepted_ = true;
   model_ = ParseModel(opened.model());
   max_frame_bytes_ = opened.max_frame_bytes();

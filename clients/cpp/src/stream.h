@@ -49,6 +49,7 @@ class Stream::Impl {
   // One StreamInfer call.
   struct Call {
     FrameBook::CallId id = FrameBook::kUnsent;
+    std::shared_ptr<Connection::Stub> stub;  // outlives the call
     grpc::ClientContext context;
     std::unique_ptr<grpc::ClientReaderWriter<v1::StreamRequest, v1::StreamResponse>> stream;
     std::thread reader;

@@ -23,7 +23,7 @@ Frame VoxelFrame(std::vector<int32_t> coords) {
   return {"", "roof", std::nullopt, voxels};
 }
 
-v1::InferResponse Answer(v1::DataType dtype, const std::vector<int64_t>& shape, size_t bytes) {
+v1::InferResponse Response(v1::DataType dtype, const std::vector<int64_t>& shape, size_t bytes) {
   v1::InferResponse message;
   v1::Tensor* const tensor = message.add_outputs();
   tensor->set_name("label");
@@ -118,7 +118,7 @@ TEST(DeadlinesHaveBounds) {
 }
 
 TEST(AnswersAreParsed) {
-  v1::InferResponse message = Answer(v1::INT32, {2, 3}, 24);
+  v1::InferResponse message = Response(v1::INT32, {2, 3}, 24);
   message.set_frame_id("7");
   message.mutable_timing()->set_execute_us(5);
   const FrameResult result = ParseResult(&message);
@@ -133,7 +133,7 @@ TEST(AnswersAreParsed) {
 TEST(AnswersThatContradictThemselvesAreRefused) {
   const auto refused = [](v1::DataType dtype, const std::vector<int64_t>& shape, size_t bytes,
                           const char* part) {
-    v1::InferResponse message = Answer(dtype, shape, bytes);
+    v1::InferResponse message = Response(dtype, shape, bytes);
     CHECK_THROWS(Error, part, ParseResult(&message));
   };
   refused(v1::INT32, {3}, 11, "is 12 bytes, got 11");
@@ -143,7 +143,7 @@ TEST(AnswersThatContradictThemselvesAreRefused) {
   refused(v1::INT64, {int64_t{1} << 61}, 0, "no possible size");
   refused(v1::DATA_TYPE_UNSPECIFIED, {1}, 4, "unknown dtype 0");
   refused(static_cast<v1::DataType>(99), {1}, 4, "unknown dtype 99");
-  v1::InferResponse empty = Answer(v1::FLOAT32, {0, std::numeric_limits<int64_t>::max()}, 0);
+  v1::InferResponse empty = Response(v1::FLOAT32, {0, std::numeric_limits<int64_t>::max()}, 0);
   CHECK_EQ(ParseResult(&empty).outputs[0].size(), 0U);
 }
 
@@ -177,11 +177,10 @@ TEST(FramesAreMadeOfWhatTheModelNames) {
 }
 
 TEST(AModelOfVoxelsNeedsAGrid) {
-  for (const char* metadata :
-       {"", "{", "[]", "{}", R"({"point_range": [0, 0, 0, 2, 2, 2]})",
-        R"({"point_range": [0, 0, 0, 0, 2, 2], "voxel_size": [1, 1, 1]})",
-        R"({"point_range": [0, 0, 0, "2", 2, 2], "voxel_size": [1, 1, 1]})",
-        R"({"point_range": 3, "voxel_size": null, "class_names": 3})"}) {
+  for (const char* metadata : {"", "{", "[]", "{}", R"({"point_range": [0, 0, 0, 2, 2, 2]})",
+                               R"({"point_range": [0, 0, 0, 0, 2, 2], "voxel_size": [1, 1, 1]})",
+                               R"({"point_range": [0, 0, 0, "2", 2, 2], "voxel_size": [1, 1, 1]})",
+                               R"({"point_range": 3, "voxel_size": null, "class_names": 3})"}) {
     CHECK(!Model(metadata).grid.has_value());
     CHECK_THROWS(Error, "no point_range and voxel_size", MakeFrame(Cloud(), Model(metadata)));
   }

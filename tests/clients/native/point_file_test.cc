@@ -80,8 +80,7 @@ TEST(AnEmptyFileHasNoPoints) {
 
 TEST(ColumnsCanBeGiven) {
   const File file("a.bin", Rows(2, 6, 0.5F));
-  CHECK(ReadBin(file.path(), 6).fields ==
-        (Fields{"x", "y", "z", "intensity", "ring", "field5"}));
+  CHECK(ReadBin(file.path(), 6).fields == (Fields{"x", "y", "z", "intensity", "ring", "field5"}));
   CHECK_EQ(ReadBin(file.path(), 3).count(), 4U);
 }
 
