@@ -77,6 +77,7 @@ class Settings(BaseSettings):
         env_parse_none_str="null",
         frozen=True,
         extra="forbid",
+        hide_input_in_errors=True,  # it may be the admin_token
     )
 
     host: str = _setting(

@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from tests.server.certificates import Authority
+from typer.testing import CliRunner
 
+from voxgate_server.commands import serve
 from voxgate_server.errors import PermissionDenied, StartupError, Unauthenticated
 from voxgate_server.security import (
     AdminCredential,
@@ -325,3 +328,22 @@ def test_no_secret_is_in_any_repr_or_log(
     assert "list of tokens reloaded" in caplog.text
     for secret in (*SECRETS, *map(hash_token, SECRETS)):
         assert not any(secret in text for text in said)
+
+
+def test_no_secret_is_in_what_is_said_of_bad_settings(tmp_path: Path) -> None:
+    given = {"admin_token": SECRETS[0], "tls_certificate": tmp_path}, {"admin_token": [SECRETS[0]]}
+    for bad in given:
+        with pytest.raises(ValidationError) as refused:
+            Settings(**bad)  # type: ignore[arg-type]
+        assert SECRETS[0] not in str(refused.value) + repr(refused.value)
+
+
+def test_the_printed_settings_have_no_secret(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(serve)
+    environment = {"VOXGATE_ADMIN_TOKEN": SECRETS[0]}
+    printed = CliRunner().invoke(app, ["--print-config"], env=environment)
+    refused = CliRunner().invoke(app, ["--tls-key", "a"], env=environment)
+    assert (printed.exit_code, refused.exit_code) == (0, 2)
+    assert "admin_token: **********" in printed.output and "tls_key" in refused.output
+    assert SECRETS[0] not in printed.output + refused.output
