@@ -56,7 +56,7 @@ def bearer_token(metadata: Metadata) -> str:
     """
     values = [value for key, value in metadata if key == HEADER]
     if len(values) != 1:
-        raise Unauthenticated(f"{EXPECTED}, got {len(values) or 'none'} of them")
+        raise Unauthenticated(f"{EXPECTED} once, got it {len(values)} times")
     value = values[0].decode("latin-1") if isinstance(values[0], bytes) else values[0]
     scheme, _, token = value.strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
