@@ -119,7 +119,7 @@ def test_a_port_in_use_is_named(model_folder: Path) -> None:
 
 
 def test_a_folder_without_models_is_explained(tmp_path: Path) -> None:
-    code, message = failed_start("--models", str(tmp_path))
+    code, message = failed_start("--models", str(tmp_path), "--poll-interval", "0")
     assert code == 1
     assert "has no models" in message and "NAME/VERSION/model.onnx" in message
     code, message = failed_start("--models", str(tmp_path / "gone"))
