@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "voxgate"
 FORMAT_VERSION = 1
+MAX_METADATA_BYTES = 1 << 20
 
 InputKind = Literal["voxels", "points"]
 OutputMeaning = Literal["per_site", "per_point", "sparse", "per_frame", "dense", "detections"]
@@ -177,8 +178,14 @@ def parse_metadata(text: str) -> ModelMetadata:
     """Parse the JSON stored in a model.
 
     Raises:
-        ModelError: no valid JSON, a field missing or wrong, or a newer format version.
+        ModelError: over `MAX_METADATA_BYTES`, no valid JSON, a field missing or wrong, or a newer
+            format version.
     """
+    size = len(text.encode())
+    if size > MAX_METADATA_BYTES:
+        raise ModelError(
+            f"metadata {METADATA_KEY!r} has {size} bytes, the limit is {MAX_METADATA_BYTES}"
+        )
     try:
         metadata = ModelMetadata.model_validate_json(text)
     except ValidationError as error:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -53,7 +55,7 @@ class _Buffer:
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """An array of this shape, its content whatever was there; it ends the one before."""
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         sunk = self._needed.use(size)
         if size > len(self.bytes):
             self._resize(max(size, 2 * len(self.bytes), _MIN_BYTES))
@@ -102,17 +104,14 @@ def concatenate(
     """
     if len(frames) == 1:
         return dict(frames[0].inputs)
-    counts = [frame.num_sites for frame in frames]
-    ends = np.cumsum(counts).tolist()
+    ends = list(accumulate(frame.num_sites for frame in frames))
     batch: dict[str, Array] = {}
     for name, first in frames[0].inputs.items():
         rows = buffers.take(name, (ends[-1], *first.shape[1:]), first.dtype)
-        for frame, count, end in zip(frames, counts, ends, strict=True):
-            rows[end - count : end] = frame.inputs[name]
-        batch[name] = rows
+        batch[name] = np.concatenate([frame.inputs[name] for frame in frames], out=rows)
     index = batch["point_batch"] if spec.input_kind == "points" else batch["coords"][:, 0]
-    for position, (count, end) in enumerate(zip(counts, ends, strict=True)):
-        index[end - count : end] = position
+    for position, rows_of_frame in enumerate(_slices(ends)):
+        index[rows_of_frame] = position
     return batch
 
 
@@ -178,15 +177,21 @@ def _rows(
         if frames.ndim != 1:
             raise InternalError(f"output {spec.frame!r} has the shape {frames.shape}, not [R]")
         return _rows_by_frame(frames, len(site_counts))
-    ends = np.cumsum(site_counts).tolist()
-    return [slice(end - count, end) for count, end in zip(site_counts, ends, strict=True)]
+    return [*_slices(list(accumulate(site_counts)))]
 
 
 def _rows_by_frame(frames: Array, count: int) -> list[slice | NDArray[np.intp]]:
     if bool((frames[1:] >= frames[:-1]).all()):
-        edges = np.searchsorted(frames, np.arange(count + 1)).tolist()
-        return [slice(*edge) for edge in zip(edges, edges[1:], strict=False)]
+        first, *ends = np.searchsorted(frames, np.arange(count + 1, dtype=frames.dtype)).tolist()
+        return [*_slices(ends, first)]
     return [np.flatnonzero(frames == frame) for frame in range(count)]
+
+
+def _slices(ends: Sequence[int], start: int = 0) -> Iterator[slice]:
+    """The rows of each frame, from where each one's end."""
+    for end in ends:
+        yield slice(start, end)
+        start = end
 
 
 def _length(rows: slice | NDArray[np.intp]) -> int:

@@ -14,13 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
-from voxgate_ops.errors import ModelError
 from voxgate_ops.metadata import ModelMetadata, read_metadata
 from voxgate_ops.session import check_model
 from voxgate_server.codec import DecodedFrame, FrameSpec, OutputSpec
-from voxgate_server.errors import InternalError, InvalidRequest, RequestError
+from voxgate_server.errors import InternalError, InvalidRequest
 from voxgate_server.instance import Execution, Instance
 from voxgate_server.model_signature import (
     frame_spec,
@@ -29,7 +29,7 @@ from voxgate_server.model_signature import (
     output_infos,
     output_specs,
 )
-from voxgate_server.warm_up import synthetic_frame
+from voxgate_server.warm_up import WarmUp
 
 __all__ = [
     "Engine",
@@ -183,33 +183,35 @@ class Engine:
         return list(chosen.values())
 
     def warm_up(self) -> None:
-        """Run synthetic frames on every instance: none, one and many sites, and a batch.
+        """Run synthetic frames on every instance: no, one and many sites, and all in a batch.
 
-        A frame that the model refuses, as it may any frame, is logged.
+        A frame that the model refuses, as it may any frame, is logged. On a CPU in float32 a
+        frame's answer must not depend on what shares its batch: where it does, the model is no
+        longer `batchable`.
 
         Raises:
-            ModelError: a run failed, or every frame was refused.
+            ModelError: a run failed, or the model took none of the frames.
         """
-        many = min(self.default_max_batch_sites, self.frame_spec.max_sites)
-        empty, single, large = (
-            synthetic_frame(self.frame_spec, self.metadata, sites) for sites in (0, 1, many)
+        warm = WarmUp(
+            self.frame_spec,
+            self.metadata,
+            list(self.outputs.values()),
+            name=self._name,
+            sites=min(self.default_max_batch_sites, self.frame_spec.max_sites),
         )
-        batches = [[empty], [single], [large]]
-        if self.batchable:
-            batches.append([single, empty, large])
+        exact = self.device == "cpu" and self.frame_spec.features_dtype == np.float32
         for instance in self._instances:
-            refusals = []
-            for frames in batches:
-                sites = " + ".join(str(frame.num_sites) for frame in frames)
-                try:
-                    instance.execute(frames, list(self.outputs.values()), ort.RunOptions())
-                except InternalError as error:
-                    raise ModelError(f"warm-up with {sites} sites: {error}") from error
-                except RequestError as error:
-                    log.warning("%s: warm-up with %s sites: %s", self._name, sites, error)
-                    refusals.append(error)
-            if len(refusals) == len(batches):
-                raise ModelError(f"every frame of the warm-up was refused: {refusals[-1]}")
+            alone = warm.run(instance)
+            if not self.batchable:
+                continue
+            if (differing := warm.differing(instance, alone)) and exact:
+                self.batchable = False
+                log.warning(
+                    "%s: its frames run alone, for in a batch these outputs are not the same "
+                    "bits: %s",
+                    self._name,
+                    ", ".join(differing),
+                )
 
     def start(self) -> None:
         """Start the threads; before that, nothing runs."""

@@ -1,17 +1,99 @@
 # Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
-"""Synthetic frames, so that a model's first runs are not a robot's."""
+"""A model's first runs, on synthetic frames: a robot's shall find everything in place."""
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
+from voxgate_ops.errors import ModelError
 from voxgate_ops.metadata import ModelMetadata, voxel_grid_shape
-from voxgate_server.codec import DecodedFrame, FrameSpec
+from voxgate_server.codec import DecodedFrame, FrameSpec, OutputSpec
+from voxgate_server.errors import InternalError, InvalidFrame, RequestError
+from voxgate_server.instance import Execution, Instance
 
+_ODD = 989  # rows that fill no vector register and no tile
 _FLATNESS = 8  # a scan is mostly ground: the block's first axis is that much thinner
+
+
+log = logging.getLogger(__name__)
+
+
+class WarmUp:
+    """Runs frames of no, one, some and `sites` sites on instances of a model."""
+
+    def __init__(
+        self,
+        spec: FrameSpec,
+        metadata: ModelMetadata,
+        outputs: Sequence[OutputSpec],
+        *,
+        name: str,
+        sites: int,
+    ) -> None:
+        self._outputs = outputs
+        self._name = name
+        self._frames = [
+            synthetic_frame(spec, metadata, min(count, sites)) for count in (0, 1, _ODD, sites)
+        ]
+
+    def run(self, instance: Instance) -> list[Execution | None]:
+        """Each frame's answer alone; None: refused, which is logged.
+
+        Raises:
+            ModelError: a run failed, or the model took none of the frames.
+        """
+        answers = [self._try(instance, [frame]) for frame in self._frames]
+        refusals = [answer for answer in answers if isinstance(answer, RequestError)]
+        # What is refused for its size, or for want of memory, may be taken another day.
+        if len(refusals) == len(answers) and isinstance(refusals[-1], InvalidFrame):
+            raise ModelError(f"every frame of the warm-up was refused: {refusals[-1]}")
+        return [None if isinstance(answer, RequestError) else answer[0] for answer in answers]
+
+    def differing(self, instance: Instance, alone: Sequence[Execution | None]) -> list[str]:
+        """The outputs that are other bits when the frames of `alone` share a batch.
+
+        Raises:
+            ModelError: the batch failed.
+        """
+        accepted = [
+            (frame, answer)
+            for frame, answer in zip(self._frames, alone, strict=True)
+            if answer is not None
+        ]
+        if not accepted:
+            return []
+        # The largest comes first, so that every other one lies elsewhere in the batch's arrays.
+        accepted.reverse()
+        together = self._try(instance, [frame for frame, _ in accepted])
+        if isinstance(together, RequestError):
+            return []
+        pairs = [
+            (one.outputs, answer.outputs)
+            for one, (_, answer) in zip(together, accepted, strict=True)
+        ]
+        return [
+            spec.name
+            for spec in self._outputs
+            if any(a[spec.name].tobytes() != b[spec.name].tobytes() for a, b in pairs)
+        ]
+
+    def _try(
+        self, instance: Instance, frames: Sequence[DecodedFrame]
+    ) -> list[Execution] | RequestError:
+        sites = " + ".join(str(frame.num_sites) for frame in frames)
+        try:
+            return instance.execute(frames, self._outputs, ort.RunOptions())
+        except InternalError as error:
+            raise ModelError(f"warm-up with {sites} sites: {error}") from error
+        except RequestError as error:
+            log.warning("%s: warm-up with %s sites: %s", self._name, sites, error)
+            return error
 
 
 def synthetic_frame(spec: FrameSpec, metadata: ModelMetadata, sites: int) -> DecodedFrame:
