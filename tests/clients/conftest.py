@@ -47,12 +47,14 @@ class FakeServer(pb_grpc.VoxelInferenceServicer):
     def __init__(self) -> None:
         self.models = {"unet": model_info("unet")}
         self.script = ""
+        self.metadata: list[dict[str, str]] = []
         self.opened: list[pb.StreamOpen] = []
         self.frames: list[pb.Frame] = []
         self.chunks: list[pb.FrameChunk] = []
         self.cancelled: list[str] = []
         self.proceed = threading.Event()
         self.proceed.set()
+        self.drained = threading.Event()
 
     def ListModels(self, request, context):
         return pb.ListModelsResponse(models=self.models.values())
@@ -70,12 +72,36 @@ class FakeServer(pb_grpc.VoxelInferenceServicer):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "bad frame")
         return self.answer(request.frame, request.model)
 
+    def start(self, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
+        """Serves on a port of this machine; again on the same one after `stop`."""
+        options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
+        self.grpc_server = grpc.server(ThreadPoolExecutor(8), options=options)
+        pb_grpc.add_VoxelInferenceServicer_to_server(self, self.grpc_server)
+        address = f"127.0.0.1:{port}"
+        if credentials is None:
+            self.port = self.grpc_server.add_insecure_port(address)
+        else:
+            self.port = self.grpc_server.add_secure_port(address, credentials)
+        self.target = f"127.0.0.1:{self.port}"
+        self.grpc_server.start()
+
+    def stop(self) -> None:
+        self.grpc_server.stop(0).wait()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start(self.port)
+
     def StreamInfer(self, requests, context):
+        self.metadata.append(dict(context.invocation_metadata()))
         opening = next(requests).open
         self.opened.append(opening)
         if opening.model not in self.models:
             context.abort(grpc.StatusCode.NOT_FOUND, f"no model {opening.model!r}")
         self.proceed.wait(10)
+        drained = self.script == "drain"
+        if drained:
+            self.script = ""
         yield pb.StreamResponse(
             opened=pb.StreamOpened(
                 model=self.models[opening.model],
@@ -84,7 +110,17 @@ class FakeServer(pb_grpc.VoxelInferenceServicer):
             )
         )
         for request in requests:
+            if drained:
+                yield from self.drain(request, opening.model)
+                return
             yield from self.respond(request, opening.model, context)
+
+    def drain(self, request, model):
+        """Says that it stops, and answers the frame it has only when told to."""
+        notice = pb.ServerNotice(kind=pb.ServerNotice.DRAINING, message="stopping")
+        yield pb.StreamResponse(notice=notice)
+        self.drained.wait(10)
+        yield pb.StreamResponse(result=self.answer(request.frame, model))
 
     def respond(self, request, model, context):
         kind = request.WhichOneof("message")
@@ -142,10 +178,6 @@ class FakeServer(pb_grpc.VoxelInferenceServicer):
 @pytest.fixture
 def fake_server() -> Iterator[FakeServer]:
     servicer = FakeServer()
-    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", -1)])
-    pb_grpc.add_VoxelInferenceServicer_to_server(servicer, server)
-    servicer.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    servicer.grpc_server = server
-    server.start()
+    servicer.start()
     yield servicer
-    server.stop(0).wait()
+    servicer.stop()
