@@ -77,12 +77,14 @@ class FrameCount:
         model.received.inc()
         model.in_flight.inc()
 
-    def finish(self, outcome: Outcome) -> None:
-        """Count the outcome; what comes after the first one is ignored."""
-        if not self._finished:
-            self._finished = True
-            self._model.outcomes[outcome].inc()
-            self._model.in_flight.dec()
+    def finish(self, outcome: Outcome) -> bool:
+        """Count the outcome and say so; what comes after the first one is ignored."""
+        if self._finished:
+            return False
+        self._finished = True
+        self._model.outcomes[outcome].inc()
+        self._model.in_flight.dec()
+        return True
 
 
 class Watch:
@@ -231,6 +233,8 @@ class ModelMetrics:
             instances: how many engines run side by side on `device`.
         """
         watch = Watch(self, queued, ready, memory, instances, device)
+        if device:
+            self.add_busy(0.0, device, runs=0)  # a rate needs the zero before the first run
         with self._metrics.lock:
             self.watches += (watch,)
             self.watched_ever = True

@@ -293,6 +293,15 @@ def test_onnx_is_what_the_operators_leave_of_the_runs(operators: Operators) -> N
     assert value(operators.metrics, "operator_calls_total", **calls) == 1
 
 
+def test_busy_time_and_onnx_are_there_at_zero_once_a_version_is_watched(
+    operators: Operators,
+) -> None:
+    watched(operators.metrics)
+    labels = {"model": "net", "device": "cpu"}
+    assert value(operators.metrics, "engine_busy_seconds_total", **labels) == 0
+    assert operators.seconds("onnx") == 0
+
+
 def test_onnx_never_shrinks_while_a_run_is_going_on(operators: Operators) -> None:
     operators.rows = [operator("net", "SparseConv", 1.0)]
     operators.net.observe_batch(1, 1, 3.0, "cpu")
