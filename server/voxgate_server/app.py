@@ -1,24 +1,33 @@
 # Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
-"""The server: one gRPC port, one metrics port, the models behind them, and a clean end."""
+"""The server: its ports, the services behind them, and a clean end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from voxgate_server.admin_service import AdminServer
 from voxgate_server.errors import StartupError
+from voxgate_server.gpu_metrics import find_gpus
 from voxgate_server.metrics import Metrics
 from voxgate_server.metrics_server import MetricsServer
-from voxgate_server.repository import Model, Repository, find_model_files
+from voxgate_server.repository import Model, Repository
+from voxgate_server.security import Security
+from voxgate_server.served_models import ServedModels
 from voxgate_server.settings import Settings
+from voxgate_server.telemetry import frame_spans
 from voxgate_server.voxel_service import SERVICE_NAME, VoxelService
 
 log = logging.getLogger(__name__)
@@ -31,25 +40,44 @@ _KEEPALIVE = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
+# How long a thread may keep the GIL while another waits. Python's 5 ms would be most of what a
+# frame costs the server: it is handed from thread to thread several times.
+_SWITCH_INTERVAL = 0.0005
+_HEALTH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a started server listens."""
+    """Where a started server listens; `admin_port` is None without an admin service."""
 
     host: str
     port: int
     metrics_port: int
+    admin_port: int | None = None
 
 
 class App:
-    """A server on the running event loop: `start`, then `stop`."""
+    """A server on the running event loop: `start`, then `stop`.
+
+    Raises:
+        StartupError: settings that are unsafe, or files they name that are missing or broken.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.repository = Repository([])
-        self._service: VoxelService | None = None
+        self._security = Security(settings)
+        self._spans = frame_spans(settings)
+        workers = min(4, max(2, os.cpu_count() or 1))
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="codec")
+        self.models = ServedModels(settings, self.metrics, self._workers)
+        self.repository = Repository(
+            settings, self.metrics, on_ready=self.models.on_ready, on_retire=self.models.on_retire
+        )
+        self.models.attach(self.repository)
+        self.service = VoxelService(
+            self.models, settings, self.metrics, self._security.authenticator, self._spans
+        )
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             options=(
@@ -60,15 +88,13 @@ class App:
                 *_KEEPALIVE,
             )
         )
-        self._metrics_server = MetricsServer(self.metrics, lambda: self._ready)
+        self._metrics_server = MetricsServer(self.metrics, lambda: self.ready, self.models.hung)
+        self._admin: AdminServer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def _ready(self) -> bool:
-        return self._service is not None and self._service.ready
-
-    @property
-    def models(self) -> list[Model]:
-        return self.repository.all()
+    def ready(self) -> bool:
+        return self.models.any_ready and not self.service.draining
 
     async def start(self) -> Addresses:
         """Listen, load the models, then serve.
@@ -77,43 +103,83 @@ class App:
             StartupError: a port is in use, or there are no models.
         """
         settings = self.settings
-        find_model_files(settings.models)
         port = self._bind(settings.host, settings.port)
         metrics_port = await self._metrics_server.start(settings.host, settings.metrics_port)
-        self.repository = await asyncio.to_thread(Repository.load, settings)
-        self._service = VoxelService(self.repository, settings, self.metrics)
-        self._service.start()
-        self._server.add_generic_rpc_handlers((self._service.handler(),))
+        await self.repository.start()
+        self._server.add_generic_rpc_handlers((self.service.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        serving = health_pb2.HealthCheckResponse
-        status = serving.SERVING if self._ready else serving.NOT_SERVING
-        for name in ("", SERVICE_NAME):
-            await self._health.set(name, status)
+        await self._report_health()
         await self._server.start()
-        return Addresses(settings.host, port, metrics_port)
+        admin_port = await self._start_admin()
+        gpus = find_gpus()
+        if gpus is not None:
+            self.metrics.registry.register(gpus)
+        for work in (
+            self.repository.watch(),
+            self._security.watch(self.service.recheck_clients),
+            self._watch_health(),
+        ):
+            self._tasks.append(asyncio.create_task(_logged(work)))
+        return Addresses(settings.host, port, metrics_port, admin_port)
 
     async def stop(self) -> None:
         """Drain: refuse new frames, answer the admitted ones, then close."""
-        if self._service is not None:
-            await self._health.enter_graceful_shutdown()
-            await self._service.drain(self.settings.drain_timeout)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._admin is not None:
+            await self._admin.stop()
+        await self._health.enter_graceful_shutdown()
+        await self.service.drain(self.settings.drain_timeout)
         await self._server.stop(grace=None)
-        if self._service is not None:
-            await self._service.close()
+        await self.models.close()
         await self._metrics_server.stop()
-        await asyncio.to_thread(self.repository.close)
+        self._workers.shutdown(wait=False)
+        await self.repository.close()
+        await asyncio.to_thread(self._spans.close)
+
+    async def _start_admin(self) -> int | None:
+        port, credential = self.settings.admin_port, self._security.admin
+        if port is None or credential is None:
+            return None
+        self._admin = AdminServer(self.repository, credential.check, self.metrics.auth_failure)
+        return await self._admin.start(port)
+
+    async def _watch_health(self) -> None:
+        """Health follows what is loaded: a server may start empty and get its models later."""
+        while True:
+            await asyncio.sleep(_HEALTH_SECONDS)
+            await self._report_health()
+
+    async def _report_health(self) -> None:
+        serving = health_pb2.HealthCheckResponse
+        status = serving.SERVING if self.ready else serving.NOT_SERVING
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, status)
 
     def _bind(self, host: str, port: int) -> int:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if port:
             _check_free(host, port, address)
+        credentials = self._security.server_credentials()
         try:
-            bound: int = self._server.add_insecure_port(address)
+            bound: int = (
+                self._server.add_insecure_port(address)
+                if credentials is None
+                else self._server.add_secure_port(address, credentials)
+            )
         except RuntimeError as error:
             raise StartupError(f"cannot listen on {address}: {error}") from error
         return bound
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:  # what is left of the server is better than nothing
+        log.exception("a background task failed")
 
 
 def _check_free(host: str, port: int, address: str) -> None:
@@ -134,6 +200,7 @@ async def serve(settings: Settings, announce: Callable[[Addresses, list[Model]],
     Raises:
         StartupError: the server cannot start.
     """
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     app = App(settings)
     stop = asyncio.Event()
     hurry = asyncio.Event()
@@ -149,7 +216,7 @@ async def serve(settings: Settings, announce: Callable[[Addresses, list[Model]],
     except StartupError:
         await app.stop()
         raise
-    announce(addresses, app.models)
+    announce(addresses, app.repository.all())
     await stop.wait()
     log.info("stopping: answering the frames already admitted")
     stopping = asyncio.create_task(app.stop())

@@ -6,9 +6,9 @@ Decoding runs outside the event loop: everything here that touches a row is nump
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,11 @@ class FrameSpec:
     @property
     def payload_field(self) -> str:
         return "points" if self.input_kind == "points" else "voxels"
+
+    @property
+    def rows(self) -> Literal["sites", "points"]:
+        """What a frame has rows of."""
+        return "points" if self.input_kind == "points" else "sites"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +172,8 @@ def check_limits(sites: int, size: int, spec: FrameSpec) -> None:
     Raises:
         InvalidFrame: too many sites, or too many bytes.
     """
-    unit = "points" if spec.input_kind == "points" else "sites"
     if sites > spec.max_sites:
-        raise InvalidFrame(f"frame: {sites} {unit}, the limit is {spec.max_sites}")
+        raise InvalidFrame(f"frame: {sites} {spec.rows}, the limit is {spec.max_sites}")
     if size > spec.max_bytes:
         raise InvalidFrame(f"frame: {size} bytes of payload, the limit is {spec.max_bytes}")
 
@@ -196,7 +200,6 @@ def read_part(part: Payload, spec: FrameSpec) -> ReadPart:
     """
     if isinstance(part, PointPart):
         return ReadPart(_read_values("points", part.points, part.dtype, part.count, spec))
-    values = _read_values("features", part.features, part.features_dtype, part.count, spec)
     axes = len(spec.spatial_shape)
     wire = _COORDS_WIRE[part.coords_dtype]
     data = _bytes_of("coords", part.coords, wire, part.count, axes)
@@ -204,6 +207,7 @@ def read_part(part: Payload, spec: FrameSpec) -> ReadPart:
         coords, canonical = _native.read_sites(data, wire.itemsize, spec.spatial_shape)
     except ValueError as error:  # both of the native exceptions
         raise InvalidFrame(str(error)) from error
+    values = _read_values("features", part.features, part.features_dtype, part.count, spec)
     return ReadPart(values, coords, canonical)
 
 
@@ -310,33 +314,22 @@ def _check_width(name: str, got: int, expected: int) -> None:
 
 
 def frame_outputs(
-    outputs: dict[str, Array], specs: Sequence[OutputSpec], rank: NDArray[np.int64] | None
+    outputs: Mapping[str, Array], specs: Sequence[OutputSpec], rank: NDArray[np.int64] | None
 ) -> list[Array]:
-    """One frame's part of a run's outputs, rows in the client's own order.
+    """One frame's outputs as its client gets them: rows of `per_site` ones in the order sent.
 
     Args:
-        outputs: of a run with this frame alone, by name.
+        outputs: the frame's part of a run, by name.
         specs: the outputs to give, in this order.
         rank: of the `DecodedFrame`.
     """
-    return [_frame_output(outputs, spec, rank) for spec in specs]
-
-
-def _frame_output(
-    outputs: dict[str, Array], spec: OutputSpec, rank: NDArray[np.int64] | None
-) -> Array:
-    array = outputs[spec.name]
-    if spec.meaning == "per_site":
-        return array if rank is None else array.take(rank, axis=0)
-    if spec.meaning in ("per_frame", "dense"):
-        first: Array = array[0]
-        return first
-    if spec.meaning == "sparse":
-        return array[:, 1:] if spec.coords == spec.name else array
-    if spec.meaning == "detections":
-        frames = outputs[spec.frame]
-        return array if not frames.any() else array[frames == 0]
-    return array
+    arrays = []
+    for spec in specs:
+        array = outputs[spec.name]
+        if rank is not None and spec.meaning == "per_site":
+            array = array.take(rank, axis=0)
+        arrays.append(array)
+    return arrays
 
 
 def encode(

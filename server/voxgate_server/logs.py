@@ -15,7 +15,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TextIO
 
-from voxgate_server.errors import RequestError, outcome_of, status_code
+from voxgate_server.errors import Outcome, RequestError, outcome_of, status_code
 from voxgate_server.settings import Settings
 
 MAX_MESSAGE = 4096
@@ -135,6 +135,10 @@ class StreamLog:
     def answered(self) -> None:
         """A frame's result was written."""
         self._outcomes["ok"] += 1
+
+    def counted(self, outcome: Outcome) -> None:
+        """A frame that got no answer, as its call had ended."""
+        self._outcomes[outcome] += 1
 
     def failed(self, frame_id: str, error: RequestError) -> None:
         """A frame was answered by `error`."""

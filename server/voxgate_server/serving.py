@@ -9,23 +9,40 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from voxgate_protos import voxel_inference_pb2 as pb
-from voxgate_server.codec import OutputSpec, decode, encode, frame_outputs
+from voxgate_server.codec import (
+    OutputSpec,
+    Payload,
+    ReadPart,
+    assemble,
+    decode,
+    encode,
+    frame_outputs,
+    read_part,
+)
 from voxgate_server.engine import Engine, Execution
-from voxgate_server.errors import InternalError, ModelLimitExceeded, RequestError
-from voxgate_server.metrics import FrameCount, ModelMetrics
+from voxgate_server.errors import InternalError, ModelLimitExceeded, Outcome, RequestError
+from voxgate_server.metrics import FrameCount, ModelMetrics, Stage
 from voxgate_server.repository import Model
 from voxgate_server.scheduler import Job, Scheduler, StreamQueue
 from voxgate_server.streams import Arrival
+from voxgate_server.telemetry import FrameSpans
 
-# Outputs up to this size are encoded on the event loop: waking a worker would cost more.
-_INLINE_BYTES = 1 << 19
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+# Up to this size frames are decoded and answers encoded on the event loop: waking a worker would
+# cost more.
+_INLINE_DECODE_BYTES = 1 << 15
+_INLINE_ENCODE_BYTES = 1 << 17
 # Protobuf parses no message of 2 GiB or more: its reader would lose the stream, not the frame. What
 # is left below that is for everything beside the arrays.
 _MAX_ANSWER_BYTES = (1 << 31) - (1 << 20)
+# Queues of clients that have no call waiting are kept up to this number, for their turns.
+_MAX_IDLE_QUEUES = 1024
 
 T = TypeVar("T")
 
@@ -34,16 +51,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A frame from its arrival to its answer."""
+    """A frame from its arrival to its answer.
+
+    `stages` holds, as far as the frame got, when each began (monotonic) and the seconds it took.
+    """
 
     arrival: Arrival
     count: FrameCount
-    decode_seconds: float = 0.0
+    served: ServedModel
     job: Job | None = None
+    stages: dict[Stage, tuple[float, float]] = field(default_factory=dict)
+    batch_frames: int = 0
+    batch_sites: int = 0
 
 
 class ServedModel:
-    """One loaded model with its scheduler, its metrics and the threads that decode and encode."""
+    """One loaded version with its scheduler, its metrics and the threads that decode and encode."""
 
     def __init__(
         self,
@@ -52,12 +75,54 @@ class ServedModel:
         scheduler: Scheduler,
         metrics: ModelMetrics,
         workers: Executor,
+        max_waiting: int,
     ) -> None:
         self.model = model
         self.engine = engine
         self.scheduler = scheduler
         self.metrics = metrics
+        self.retired = False
         self._workers = workers
+        self._max_waiting = max_waiting
+        self._unary_queues: dict[str, StreamQueue] = {}
+        self._tickets = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    # Frames in hand ------------------------------------------------------------------------------
+
+    def admit(self, arrival: Arrival) -> Ticket:
+        """Count a frame that has arrived; `leave` when it is answered."""
+        self._tickets += 1
+        self._unused.clear()
+        return Ticket(arrival, self.metrics.frame_received(), self)
+
+    def leave(self, ticket: Ticket) -> None:
+        assert ticket.served is self
+        self._tickets -= 1
+        if not self._tickets:
+            self._unused.set()
+
+    async def wait_until_unused(self) -> None:
+        """Wait until every frame in hand is answered."""
+        await self._unused.wait()
+
+    def unary_queue(self, client: str) -> StreamQueue:
+        """Where a client's calls of `Infer` wait: together they take turns as one stream."""
+        queues = self._unary_queues
+        if client not in queues:
+            if len(queues) >= _MAX_IDLE_QUEUES:
+                for idle in [key for key, queue in queues.items() if not queue.waiting]:
+                    del queues[idle]
+            queues[client] = StreamQueue(self._max_waiting)
+        return queues[client]
+
+    # Decode and queue ----------------------------------------------------------------------------
+
+    def begin_read(self, part: Payload) -> asyncio.Future[ReadPart]:
+        """Check a chunk while its frame is still arriving."""
+        work = _guarded(self._workers, read_part, part, self.engine.frame_spec)
+        return asyncio.ensure_future(work)
 
     async def enqueue(
         self,
@@ -69,17 +134,29 @@ class ServedModel:
     ) -> None:
         """Decode the ticket's frame and let it wait; `resolve` gets what the scheduler makes of it.
 
+        Where the arrival has `reads`, they are what `begin_read` gave for each of its parts.
+
         Raises:
             RequestError: the frame was refused; `resolve` is not called.
         """
         started = time.monotonic()
-        spec = self.engine.frame_spec
-        frame = await _guarded(self._workers, decode, ticket.arrival.parts, spec)
-        ticket.decode_seconds = time.monotonic() - started
+        arrival, spec = ticket.arrival, self.engine.frame_spec
+        small = sum(part.nbytes for part in arrival.parts) <= _INLINE_DECODE_BYTES
+        workers = None if small else self._workers
+        if arrival.reads:
+            parts = await asyncio.gather(*arrival.reads)
+            frame = await _guarded(workers, assemble, parts, spec)
+        else:
+            frame = await _guarded(workers, decode, arrival.parts, spec)
+        ticket.stages["receive"] = arrival.first_at, arrival.last_at - arrival.first_at
+        ticket.stages["decode"] = started, time.monotonic() - started
         # The arrays hold what is needed of the message from here on.
-        ticket.arrival.parts.clear()
-        ticket.job = Job(ticket.arrival.frame_id, frame, outputs, queue, resolve, deadline)
+        arrival.parts.clear()
+        self.metrics.add_rows(spec.rows, frame.num_sites)
+        ticket.job = Job(arrival.frame_id, frame, outputs, queue, resolve, deadline)
         self.scheduler.submit(ticket.job)
+
+    # Encode --------------------------------------------------------------------------------------
 
     async def respond(self, ticket: Ticket, execution: Execution, *, in_stream: bool) -> bytes:
         """The serialized answer to an executed frame; observes its stages.
@@ -91,25 +168,23 @@ class ServedModel:
         size = sum(array.nbytes for array in execution.outputs.values())
         if size > _MAX_ANSWER_BYTES:
             raise ModelLimitExceeded(f"answer: {size} bytes, the limit is {_MAX_ANSWER_BYTES}")
-        workers = self._workers if size > _INLINE_BYTES else None
+        workers = self._workers if size > _INLINE_ENCODE_BYTES else None
         return await _guarded(workers, self._encode, ticket, execution, in_stream)
 
     def _encode(self, ticket: Ticket, execution: Execution, in_stream: bool) -> bytes:
-        job, arrival = ticket.job, ticket.arrival
+        job, arrival, stages = ticket.job, ticket.arrival, ticket.stages
         assert job is not None
         started = time.monotonic()
         arrays = frame_outputs(execution.outputs, job.outputs, job.frame.rank)
         now = time.monotonic()
-        stages = {
-            "receive": arrival.last_at - arrival.first_at,
-            "decode": ticket.decode_seconds,
-            "queue": job.started_at - job.queued_at,
-            "execute": execution.seconds,
-            "encode": now - started,
-            "total": now - arrival.last_at,
-        }
+        stages["queue"] = job.queued_at, job.started_at - job.queued_at
+        stages["execute"] = job.started_at, execution.seconds
+        stages["encode"] = started, now - started
+        stages["total"] = arrival.last_at, now - arrival.last_at
+        ticket.batch_frames = execution.batch_frames
+        ticket.batch_sites = execution.batch_sites
         timing = pb.Timing(
-            **{f"{stage}_us": round(seconds * 1e6) for stage, seconds in stages.items()},
+            **{f"{stage}_us": round(seconds * 1e6) for stage, (_, seconds) in stages.items()},
             batch_frames=execution.batch_frames,
             batch_sites=execution.batch_sites,
         )
@@ -122,13 +197,32 @@ class ServedModel:
         )
         raw = encode(response, job.outputs, arrays, in_stream=in_stream)
         finished = time.monotonic()
-        self.metrics.observe("receive", stages["receive"])
-        self.metrics.observe("decode", stages["decode"])
-        self.metrics.observe("queue", stages["queue"])
-        self.metrics.observe("execute", stages["execute"])
-        self.metrics.observe("encode", finished - started)
-        self.metrics.observe("total", finished - arrival.last_at)
+        stages["encode"] = started, finished - started
+        stages["total"] = arrival.last_at, finished - arrival.last_at
+        for stage, (_, seconds) in stages.items():
+            self.metrics.observe(stage, seconds)
         return raw
+
+
+def record_span(
+    spans: FrameSpans, ticket: Ticket, outcome: Outcome, parent: Context | None
+) -> None:
+    """The trace of an answered frame."""
+    model, arrival = ticket.served.model, ticket.arrival
+    spans.record(
+        frame=arrival.frame_id,
+        stages=[(name, *times) for name, times in ticket.stages.items() if name != "total"],
+        attributes={
+            "model": model.name,
+            "version": model.version,
+            "sensor_id": arrival.sensor_id,
+            "sites": None if ticket.job is None else ticket.job.frame.num_sites,
+            "batch_frames": ticket.batch_frames,
+            "batch_sites": ticket.batch_sites,
+            "outcome": outcome,
+        },
+        parent=parent,
+    )
 
 
 async def _guarded(workers: Executor | None, work: Callable[..., T], *args: object) -> T:

@@ -1,5 +1,5 @@
 # Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
-"""One `StreamInfer` call: reads messages, acts on what `StreamState` says, writes answers.
+"""One `StreamInfer` call: reads messages, acts on what `StreamState` says, puts answers out.
 
 One task reads, one writes; everything between them runs on the event loop without awaiting, so
 that no answer can slip between a check and what is done about it.
@@ -10,32 +10,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
-from google.protobuf.message import DecodeError
-
 from voxgate_protos import voxel_inference_pb2 as pb
-from voxgate_server.codec import OutputSpec
+from voxgate_server.admission import Admission
+from voxgate_server.codec import ReadPart
 from voxgate_server.engine import Execution
 from voxgate_server.errors import (
     Draining,
     FrameCancelled,
     InvalidRequest,
-    Outcome,
     Overloaded,
     RequestError,
     outcome_of,
     wire_code,
 )
+from voxgate_server.logs import StreamLog
 from voxgate_server.metrics import FrameCount, ModelMetrics
-from voxgate_server.scheduler import StreamQueue
-from voxgate_server.serving import ServedModel, Ticket
+from voxgate_server.open_stream import OpenStream
+from voxgate_server.outbox import CallBroken, FrameEnd, Outbox, Outgoing
+from voxgate_server.security import Client
+from voxgate_server.served_models import ServedModels
+from voxgate_server.serving import ServedModel, Ticket, record_span
 from voxgate_server.settings import Settings
-from voxgate_server.streams import Arrival, Broken, Event, StreamState
+from voxgate_server.streams import Arrival, Broken, Event
+from voxgate_server.telemetry import FrameSpans, Metadata
+from voxgate_server.wire import Parsed, parse
 
 log = logging.getLogger(__name__)
 
@@ -49,49 +52,49 @@ class Call(Protocol):
     async def write(self, message: bytes, /) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Outgoing:
-    """A message to write; `count` finishes with `outcome` once gRPC has accepted it."""
-
-    raw: bytes
-    count: FrameCount | None = None
-    outcome: Outcome = "ok"
-
-
-class _CallBroken(Exception):
-    """The client is gone: nothing more can be written."""
-
-
 class StreamSession:
     """Serves one stream. `run` returns when it ends well and raises RequestError when it is ended.
 
     Args:
         call: reads and writes raw messages.
         settings: limits and pauses.
-        find_model: the served model of a name and version; raises RequestError.
+        models: where the stream's model is found.
+        client: who calls, and what it may use.
+        admission: how many bytes and streams it may have here.
         unknown: the metrics of frames that reach no model.
+        spans: takes a trace of every frame.
+        metadata: what the call came with; it may name the span that the frames' belong to.
     """
 
     def __init__(
         self,
         call: Call,
         settings: Settings,
-        find_model: Callable[[str, str], ServedModel],
+        models: ServedModels,
+        client: Client,
+        admission: Admission,
         unknown: ModelMetrics,
+        spans: FrameSpans,
+        metadata: Metadata = None,
     ) -> None:
+        self.client = client
+        self.open: OpenStream | None = None
+        self._admission = admission
+        self._account = admission.account(client)
+        self._hold = admission.hold(self._account)
+        self._log = StreamLog(log, time.monotonic(), client=client.name)
+        self.outbox = Outbox(call.write, self._hold, self._log, settings.queued_frames)
         self._call = call
         self._settings = settings
-        self._find_model = find_model
-        self._metrics = unknown
-        self._open: _OpenStream | None = None
+        self._models = models
+        self._unknown = unknown
+        self._spans = spans
+        self._parent = spans.parent(metadata)
         self._tickets: dict[str, Ticket] = {}
         self._encoding: set[asyncio.Task[None]] = set()
-        self._outbox: asyncio.Queue[_Outgoing | None] = asyncio.Queue()
-        self._max_unwritten = settings.queued_frames
-        self._writable = asyncio.Event()
-        self._writable.set()
         self._half_closed = False
         self._draining = False
+        self._starved = False
         self._chunk_timer: asyncio.TimerHandle | None = None
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -100,6 +103,7 @@ class StreamSession:
 
         Raises:
             RequestError: the stream ends with this error's status.
+            CallBroken: its client has gone.
         """
         reader = asyncio.create_task(self._read_all())
         writer = asyncio.create_task(self._write_all())
@@ -108,21 +112,21 @@ class StreamSession:
                 await self._end
             finally:
                 reader.cancel()
-            self._outbox.put_nowait(None)
+            self.outbox.close()
             await writer
         except RequestError:
             # Answers that were ready before the stream went wrong still go out.
-            self._outbox.put_nowait(None)
-            with contextlib.suppress(_CallBroken):
+            self.outbox.close()
+            with contextlib.suppress(CallBroken):
                 await writer
             raise
-        except _CallBroken:
-            log.debug("stream broken by its client")
         finally:
-            self._hang_up()
             for task in (reader, writer):
                 task.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
+            try:
+                await asyncio.gather(reader, writer, return_exceptions=True)
+            finally:
+                self._hang_up()
 
     def begin_drain(self) -> None:
         """Tell the client, refuse new frames, and end once the admitted ones are answered."""
@@ -131,8 +135,9 @@ class StreamSession:
         self._draining = True
         notice = pb.ServerNotice(kind=pb.ServerNotice.DRAINING, message=DRAINING_MESSAGE)
         self._send(pb.StreamResponse(notice=notice))
-        if self._open is not None:
-            self._handle_broken(self._open.state.give_up(Draining(DRAINING_MESSAGE)))
+        if self.open is not None:
+            state = self.open.state
+            self._break_arriving(lambda: state.give_up(Draining(DRAINING_MESSAGE)))
         self._check_end()
 
     def expire(self) -> None:
@@ -142,92 +147,166 @@ class StreamSession:
             self._fail(ticket, Draining("the server stopped before this frame was answered"))
         self._check_end()
 
+    @property
+    def served(self) -> ServedModel:
+        """What answers the next frame."""
+        return self._opened.next_served
+
+    @property
+    def pinned(self) -> bool:
+        return self._opened.pinned
+
+    def follow(self, served: ServedModel) -> None:
+        """Another version answers this stream's frames from now on."""
+        self._opened.follow(served)
+        notice = pb.ServerNotice(
+            kind=pb.ServerNotice.MODEL_RELOADED,
+            message=f"version {served.model.version} answers from now on",
+            model=served.model.info(),
+        )
+        self._send(pb.StreamResponse(notice=notice))
+
+    def recheck(self, recheck: Callable[[Client], Client]) -> None:
+        """Take over what the client may do by now. Raises Unauthenticated if nothing."""
+        self.client = recheck(self.client)
+        self._account.update(self.client)
+
+    def end(self, error: RequestError) -> None:
+        """End the stream with this error's status, which answers its open frames."""
+        self._end_with(error)
+
+    def log_end(self, code: str) -> None:
+        """The one line about a stream that is over."""
+        self._log.closed(code, time.monotonic())
+
     # Reading ------------------------------------------------------------------------------------
 
     async def _read_all(self) -> None:
         try:
             while True:
-                if not self._arriving or self._outbox.qsize() > 2 * self._max_unwritten:
-                    await self._writable.wait()
+                await self._wait_until_readable()
                 raw = await self._read()
                 if not isinstance(raw, bytes):  # grpc.aio.EOF
                     break
                 await self._handle(raw, time.monotonic())
                 self._arm_chunk_timer()
             self._half_closed = True
-            if self._open is not None:
-                self._handle_broken(self._open.state.half_close())
+            if self.open is not None:
+                self._break_arriving(self.open.state.half_close)
             self._check_end()
-        except RequestError as error:
-            self._end_with(error)
-        except _CallBroken as error:
+        except (RequestError, CallBroken) as error:
             self._end_with(error)
         except Exception as error:
             log.exception("stream reader failed")
             self._end_with(error)
 
+    async def _wait_until_readable(self) -> None:
+        """Hold the client back while it has too much here. Chunks time out, so a frame that is
+        arriving is read on for a while; not so when memory is at its limit."""
+        if not self._arriving or self.outbox.overfull:
+            await self.outbox.wait_until_drained()
+        self._starved = True
+        await self._admission.wait_for_room(self._account)
+        self._starved = False
+
     @property
     def _arriving(self) -> bool:
-        """A frame is arriving in chunks, which time out: it is read on for a while."""
-        return self._open is not None and self._open.state.arriving
+        return self.open is not None and self.open.state.arriving is not None
 
     async def _read(self) -> object:
         try:
             return await self._call.read()
         except Exception as error:  # gRPC raises its own, its core's and asyncio's here
             log.debug("stream cannot be read: %s", error)
-            raise _CallBroken from error
+            raise CallBroken from error
 
     async def _handle(self, raw: bytes, now: float) -> None:
+        self._log.received_bytes += len(raw)
         try:
-            request = pb.StreamRequest.FromString(raw)
-        except DecodeError as error:
-            self._refuse("", InvalidRequest(f"message of {len(raw)} bytes: not parsable: {error}"))
+            parsed = parse(pb.StreamRequest, raw)
+        except RequestError as error:
+            self._refuse("", error)
             return
+        request = parsed.message
         kind = request.WhichOneof("message")
         if kind is None:
             message = f"message of {len(raw)} bytes: none of open, frame, chunk, cancel_frame_id"
             self._refuse("", InvalidRequest(message))
         elif kind == "open":
             self._open_stream(request.open)
-        elif self._open is None:
+        elif self.open is None:
             raise InvalidRequest(f"the first message must be open, got {kind}")
-        elif kind == "frame":
-            await self._act(self._open.state.frame(request.frame, now))
-        elif kind == "chunk":
-            await self._act(self._open.state.chunk(request.chunk, now, len(raw)))
-        else:
+        elif kind == "cancel_frame_id":
             self._cancel(request.cancel_frame_id)
+        else:
+            await self._take(parsed, len(raw), now)
 
     def _open_stream(self, request: pb.StreamOpen) -> None:
-        if self._open is not None:
+        if self.open is not None:
             raise InvalidRequest("a stream is opened once, got a second open")
         if self._draining:
             raise Draining(DRAINING_MESSAGE)
-        self._open = opened = _OpenStream(request, self._find_model, self._settings)
-        self._metrics = opened.served.metrics
-        self._max_unwritten = opened.queue.max_waiting
+        self.open = opened = OpenStream(request, self._models, self.client, self._settings)
+        self.outbox.max_unwritten = opened.max_queued_frames
+        self._models.add_session(self)
+        self._log.opened(
+            model=opened.served.model.name,
+            version=request.version or "newest",
+            policy="LATEST" if request.policy == pb.LATEST else "FIFO",
+            priority=opened.queue.priority,
+        )
         answer = pb.StreamOpened(
             model=opened.served.model.info(),
             max_frame_bytes=opened.served.engine.frame_spec.max_bytes,
-            max_queued_frames=opened.queue.max_waiting,
+            max_queued_frames=opened.max_queued_frames,
         )
         self._send(pb.StreamResponse(opened=answer))
 
-    async def _act(self, events: list[Event]) -> None:
+    async def _take(self, parsed: Parsed[pb.StreamRequest], size: int, now: float) -> None:
+        """Act on a frame or a chunk of one."""
+        opened = self._opened
+        opened.served.metrics.add_received_bytes(size)
+        state, request = opened.state, parsed.message
+        held = state.arriving_bytes
+        if request.WhichOneof("message") == "frame":
+            events = state.frame(request.frame, now, size, parsed.arrays)
+        else:
+            events = state.chunk(request.chunk, now, size, parsed.arrays)
+        arrived = sum(event.held_bytes for event in events if isinstance(event, Arrival))
+        self._hold.add(arrived + state.arriving_bytes)
+        self._hold.remove(held)
         for event in events:
             if isinstance(event, Broken):
                 self._refuse(event.frame_id, event.error)
             else:
                 await self._admit(event)
+        if state.arriving is not None:
+            self._begin_reads(state.arriving)
+        else:
+            opened.settle()
+
+    def _begin_reads(self, arrival: Arrival) -> None:
+        """Check the chunks that are here while the next one is on its way."""
+        for part in arrival.parts[len(arrival.reads) :]:
+            read = self._opened.served.begin_read(part)
+            arrival.reads.append(read)
+            read.add_done_callback(partial(self._check_read, arrival))
+
+    def _check_read(self, arrival: Arrival, read: asyncio.Future[ReadPart]) -> None:
+        error = None if read.cancelled() else read.exception()
+        if isinstance(error, RequestError) and self._opened.state.arriving is arrival:
+            self._break_arriving(lambda: self._opened.state.give_up(error))
 
     async def _admit(self, arrival: Arrival) -> None:
         opened = self._opened
-        ticket = Ticket(arrival, self._metrics.frame_received())
+        if arrival.reads:
+            self._begin_reads(arrival)
+        ticket = opened.served.admit(arrival)
         self._tickets[arrival.frame_id] = ticket
         try:
             if self._draining:
                 raise Draining(DRAINING_MESSAGE)
+            opened.check_usable()
             await opened.served.enqueue(
                 ticket,
                 opened.outputs,
@@ -242,37 +321,61 @@ class StreamSession:
                 await asyncio.sleep(self._settings.overload_pause)
 
     def _cancel(self, frame_id: str) -> None:
-        self._handle_broken(self._opened.state.cancel(frame_id))
+        self._break_arriving(lambda: self._opened.state.cancel(frame_id))
         ticket = self._tickets.get(frame_id)
         if ticket is not None and self._withdraw(ticket):
             self._fail(ticket, FrameCancelled("cancelled by the client while waiting"))
 
     def _withdraw(self, ticket: Ticket) -> bool:
-        return ticket.job is not None and self._opened.served.scheduler.cancel(ticket.job)
+        return ticket.job is not None and ticket.served.scheduler.cancel(ticket.job)
+
+    def _break_arriving(self, end: Callable[[], list[Event]]) -> None:
+        """End the frame that is arriving, if `end` says so, and answer it."""
+        opened = self._opened
+        held = opened.state.arriving_bytes
+        for event in end():
+            assert isinstance(event, Broken)
+            self._refuse(event.frame_id, event.error)
+        self._hold.remove(held - opened.state.arriving_bytes)
+        opened.settle()
+        self._check_end()
 
     def _arm_chunk_timer(self) -> None:
         if self._chunk_timer is not None:
             self._chunk_timer.cancel()
             self._chunk_timer = None
-        deadline = None if self._open is None else self._open.state.chunk_deadline
+        deadline = None if self.open is None else self.open.state.chunk_deadline
         if deadline is not None and not self._end.done():
             delay = max(0.0, deadline - time.monotonic())
             self._chunk_timer = asyncio.get_running_loop().call_later(delay, self._chunk_overdue)
 
     def _chunk_overdue(self) -> None:
-        self._handle_broken(self._opened.state.tick(time.monotonic()))
+        state = self._opened.state
+        if self._starved:
+            error = Overloaded("in-flight bytes: no room for the frame's next chunk")
+            self._break_arriving(lambda: state.give_up(error))
+        else:
+            self._break_arriving(lambda: state.tick(time.monotonic()))
         self._arm_chunk_timer()
-        self._check_end()
 
     # Answering ----------------------------------------------------------------------------------
 
     @property
-    def _opened(self) -> _OpenStream:
-        assert self._open is not None
-        return self._open
+    def _opened(self) -> OpenStream:
+        assert self.open is not None
+        return self.open
+
+    @property
+    def _metrics(self) -> ModelMetrics:
+        return self._unknown if self.open is None else self.open.served.metrics
 
     def _is_open(self, ticket: Ticket) -> bool:
         return self._tickets.get(ticket.arrival.frame_id) is ticket
+
+    def _close(self, ticket: Ticket) -> None:
+        del self._tickets[ticket.arrival.frame_id]
+        self._hold.remove(ticket.arrival.held_bytes)
+        ticket.served.leave(ticket)
 
     def _resolve(self, ticket: Ticket, outcome: Execution | RequestError) -> None:
         if not self._is_open(ticket):
@@ -286,66 +389,63 @@ class StreamSession:
 
     async def _respond(self, ticket: Ticket, execution: Execution) -> None:
         try:
-            raw = await self._opened.served.respond(ticket, execution, in_stream=True)
+            raw = await ticket.served.respond(ticket, execution, in_stream=True)
         except RequestError as error:
             self._fail(ticket, error)
             return
         if self._is_open(ticket):
-            del self._tickets[ticket.arrival.frame_id]
-            result = _Outgoing(raw, ticket.count)
-            self._put_all(self._opened.state.succeed(ticket.arrival.frame_id, result))
+            self._close(ticket)
+            arrival = ticket.arrival
+            end = FrameEnd(
+                arrival.frame_id,
+                ticket.count,
+                ticket.served.metrics,
+                captured_at=arrival.captured_at,
+            )
+            record_span(self._spans, ticket, "ok", self._parent)
+            self._put_all(self._opened.state.succeed(arrival.frame_id, Outgoing(raw, end)))
 
     def _fail(self, ticket: Ticket, error: RequestError) -> None:
         """Answer an admitted frame, unless it has its answer."""
         if not self._is_open(ticket):
             return
+        self._close(ticket)
         frame_id = ticket.arrival.frame_id
-        del self._tickets[frame_id]
-        self._send_error(frame_id, error, ticket.count)
+        record_span(self._spans, ticket, outcome_of(error), self._parent)
+        self._send_error(frame_id, error, ticket.count, ticket.served.metrics)
         self._put_all(self._opened.state.fail(frame_id))
 
     def _refuse(self, frame_id: str, error: RequestError) -> None:
         """Answer what never became an admitted frame."""
-        self._send_error(frame_id, error, self._metrics.frame_received())
+        metrics = self._metrics
+        self._send_error(frame_id, error, metrics.frame_received(), metrics)
 
-    def _handle_broken(self, events: list[Event]) -> None:
-        for event in events:
-            assert isinstance(event, Broken)
-            self._refuse(event.frame_id, event.error)
-
-    def _send_error(self, frame_id: str, error: RequestError, count: FrameCount) -> None:
+    def _send_error(
+        self, frame_id: str, error: RequestError, count: FrameCount, metrics: ModelMetrics
+    ) -> None:
         answer = pb.FrameError(frame_id=frame_id, code=wire_code(error), message=str(error))
         raw = pb.StreamResponse(error=answer).SerializeToString()
-        self._put_all([_Outgoing(raw, count, outcome_of(error))])
+        self._put_all([Outgoing(raw, FrameEnd(frame_id, count, metrics, error))])
 
     def _send(self, response: pb.StreamResponse) -> None:
-        self._put_all([_Outgoing(response.SerializeToString())])
+        self._put_all([Outgoing(response.SerializeToString())])
 
     # Writing and ending -------------------------------------------------------------------------
 
-    def _put_all(self, messages: list[_Outgoing]) -> None:
+    def _put_all(self, messages: list[Outgoing]) -> None:
         for message in messages:
-            self._outbox.put_nowait(message)
-        if self._outbox.qsize() > self._max_unwritten:
-            self._writable.clear()
+            self.outbox.put(message)
         self._check_end()
 
     async def _write_all(self) -> None:
-        while (message := await self._outbox.get()) is not None:
-            try:
-                await self._call.write(message.raw)
-                _finish(message, message.outcome)
-            except Exception as error:  # gRPC raises its own, its core's and asyncio's here
-                log.debug("stream cannot be written: %s", error)
-                self._end_with(_CallBroken())
-                raise _CallBroken from error
-            finally:
-                _finish(message, "cancelled")  # counts only where the write was not accepted
-            if self._outbox.qsize() <= self._max_unwritten:
-                self._writable.set()
+        try:
+            await self.outbox.write_all()
+        except CallBroken as error:
+            self._end_with(error)
+            raise
 
     def _check_end(self) -> None:
-        idle = self._open is None or (self._open.state.idle and not self._tickets)
+        idle = self.open is None or (self.open.state.idle and not self._tickets)
         if (self._half_closed or self._draining) and idle and not self._end.done():
             self._end.set_result(None)
 
@@ -357,52 +457,18 @@ class StreamSession:
         """Count what was left unanswered as cancelled and let nothing of it run or be written."""
         if self._chunk_timer is not None:
             self._chunk_timer.cancel()
-        if self._open is not None:
-            for _ in self._open.state.give_up(FrameCancelled("the call ended")):
-                self._metrics.frame_received().finish("cancelled")
-            for held in self._open.state.held():
-                _finish(held, "cancelled")
-        for ticket in self._tickets.values():
+        if self.open is not None:
+            self._models.remove_session(self)
+            self.open.close()
+            for _ in self.open.state.give_up(FrameCancelled("the call ended")):
+                self.outbox.count_cancelled(self._metrics.frame_received())
+            for held in self.open.state.held():
+                if held.end is not None:
+                    self.outbox.count_cancelled(held.end.count)
+        for ticket in list(self._tickets.values()):
             self._withdraw(ticket)
-            ticket.count.finish("cancelled")
-        self._tickets.clear()
-        while not self._outbox.empty():
-            message = self._outbox.get_nowait()
-            if message is not None:
-                _finish(message, "cancelled")
-
-
-class _OpenStream:
-    """What a stream's `open` asked for, checked and clipped."""
-
-    def __init__(
-        self,
-        request: pb.StreamOpen,
-        find_model: Callable[[str, str], ServedModel],
-        settings: Settings,
-    ) -> None:
-        if request.policy not in pb.QueuePolicy.values():
-            raise InvalidRequest(f"policy: {request.policy} is none of FIFO, LATEST")
-        latest = request.policy == pb.LATEST
-        self.frame_deadline = math.inf
-        if request.HasField("frame_deadline"):
-            seconds = request.frame_deadline.seconds + request.frame_deadline.nanos * 1e-9
-            if seconds < 0:
-                raise InvalidRequest(f"frame_deadline: {seconds:g} s, expected 0 (none) or more")
-            self.frame_deadline = seconds or math.inf
-        self.served = find_model(request.model, request.version)
-        self.outputs: list[OutputSpec] = self.served.engine.select(request.outputs)
-        asked = request.max_queued_frames or settings.queued_frames
-        waiting = 1 if latest else min(asked, settings.max_queued_frames)
-        self.queue = StreamQueue(waiting, latest)
-        self.state: StreamState[_Outgoing] = StreamState(
-            self.served.engine.frame_spec,
-            settings.chunk_timeout,
-            request.unordered,
-            settings.grpc_receive_limit,
-        )
-
-
-def _finish(message: _Outgoing, outcome: Outcome) -> None:
-    if message.count is not None:
-        message.count.finish(outcome)
+            self.outbox.count_cancelled(ticket.count)
+            record_span(self._spans, ticket, "cancelled", self._parent)
+            self._close(ticket)
+        self.outbox.drop()
+        self._hold.release()

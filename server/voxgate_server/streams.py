@@ -11,7 +11,7 @@ import contextlib
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from voxgate_protos import voxel_inference_pb2 as pb
 from voxgate_server.codec import FrameSpec, Payload, VoxelPart, check_limits, payload_of
@@ -38,7 +38,8 @@ Answer = TypeVar("Answer")
 class Arrival:
     """A frame whose bytes are all here. Times are the server's monotonic clock, in seconds.
 
-    `held_bytes` is what its messages take in memory.
+    `held_bytes` is what its messages take in memory; `reads` is for whoever begins to read the
+    parts while more are coming.
     """
 
     frame_id: str
@@ -48,6 +49,7 @@ class Arrival:
     last_at: float
     captured_at: datetime | None = None
     held_bytes: int = 0
+    reads: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,9 @@ class StreamState(Generic[Answer]):
         return not self._unanswered and self._assembly is None
 
     @property
-    def arriving(self) -> bool:
-        return self._assembly is not None
+    def arriving(self) -> Arrival | None:
+        """The frame that is arriving in chunks, as far as it is here."""
+        return None if self._assembly is None else self._assembly.arrival
 
     @property
     def arriving_bytes(self) -> int:

@@ -1,30 +1,39 @@
 # Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
-"""The service `voxgate.v1.VoxelInference`: its calls, and the models they reach."""
+"""The service `voxgate.v1.VoxelInference`: its calls, who makes them, and how they end."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-import os
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 
 from voxgate_protos import voxel_inference_pb2 as pb
+from voxgate_server.admission import Admission
 from voxgate_server.codec import check_limits, payload_of
 from voxgate_server.engine import Execution
-from voxgate_server.errors import Draining, InvalidRequest, RequestError, outcome_of, status_code
-from voxgate_server.metrics import FrameCount, Metrics
-from voxgate_server.repository import Repository
-from voxgate_server.scheduler import Scheduler, StreamQueue
-from voxgate_server.serving import ServedModel, Ticket
+from voxgate_server.errors import (
+    Draining,
+    Outcome,
+    RequestError,
+    Unauthenticated,
+    outcome_of,
+    status_code,
+)
+from voxgate_server.metrics import Metrics
+from voxgate_server.outbox import CallBroken
+from voxgate_server.security import Authenticator, Client
+from voxgate_server.served_models import ServedModels
+from voxgate_server.serving import Ticket, record_span
 from voxgate_server.settings import Settings
 from voxgate_server.stream_session import DRAINING_MESSAGE, StreamSession
 from voxgate_server.streams import arrival_of, check_id
+from voxgate_server.telemetry import FrameSpans
+from voxgate_server.wire import Parsed, parse
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["VoxelInference"].full_name
 # gRPC sends status messages as headers, which it limits to 8 KiB.
@@ -33,25 +42,29 @@ _MAX_STATUS_CHARS = 1000
 _EXPIRED_GRACE = 1.0
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
-M = TypeVar("M", bound=Message)
+
+log = logging.getLogger(__name__)
 
 
 class VoxelService:
     """All calls of the service, over raw bytes. Lives on one event loop."""
 
-    def __init__(self, repository: Repository, settings: Settings, metrics: Metrics) -> None:
-        self._repository = repository
+    def __init__(
+        self,
+        models: ServedModels,
+        settings: Settings,
+        metrics: Metrics,
+        authenticator: Authenticator,
+        spans: FrameSpans,
+    ) -> None:
+        self._models = models
         self._settings = settings
+        self._metrics = metrics
         self._unknown = metrics.model("", "")
-        workers = min(4, max(2, os.cpu_count() or 1))
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="codec")
-        self._served: dict[tuple[str, int], ServedModel] = {}
-        for model in repository.all():
-            if model.engine is not None:
-                scheduler = Scheduler(model.engine, settings.max_model_queued_frames)
-                counts = metrics.model(model.name, str(model.version))
-                served = ServedModel(model, model.engine, scheduler, counts, self._workers)
-                self._served[model.name, model.version] = served
+        self._authenticator = authenticator
+        self._spans = spans
+        self._admission = Admission(settings.max_in_flight_bytes)
+        metrics.watch_in_flight(lambda: self._admission.bytes.used)
         self._draining = False
         self._calls = 0
         self._quiet = asyncio.Event()
@@ -60,12 +73,8 @@ class VoxelService:
         self._executions: set[asyncio.Future[Execution]] = set()
 
     @property
-    def ready(self) -> bool:
-        return bool(self._served) and not self._draining
-
-    def start(self) -> None:
-        for served in self._served.values():
-            served.scheduler.start()
+    def draining(self) -> bool:
+        return self._draining
 
     async def drain(self, timeout: float) -> None:
         """Refuse new frames and wait until the admitted ones are answered, at most `timeout` s."""
@@ -80,11 +89,6 @@ class VoxelService:
             if not execution.done():
                 execution.set_exception(Draining("the server stopped before this was answered"))
         await self._wait_until_quiet(_EXPIRED_GRACE)
-
-    async def close(self) -> None:
-        for served in self._served.values():
-            await served.scheduler.close()
-        self._workers.shutdown(wait=False)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The handler to register. It has no deserializers: every call parses for itself."""
@@ -114,52 +118,69 @@ class VoxelService:
 
         return answer
 
-    async def _list_models(self, raw: bytes, _: Context) -> bytes:
-        _parse(pb.ListModelsRequest, raw)
-        infos = [model.info() for model in self._repository.all()]
+    async def _list_models(self, raw: bytes, context: Context) -> bytes:
+        client = self._identify(context)
+        parse(pb.ListModelsRequest, raw)
+        infos = [model.info() for model in self._models.visible(client)]
         return pb.ListModelsResponse(models=infos).SerializeToString()
 
-    async def _get_model(self, raw: bytes, _: Context) -> bytes:
-        request = _parse(pb.GetModelRequest, raw)
-        return self._repository.get(request.name, request.version).info().SerializeToString()
+    async def _get_model(self, raw: bytes, context: Context) -> bytes:
+        client = self._identify(context)
+        request = parse(pb.GetModelRequest, raw).message
+        return self._models.get(request.name, request.version, client).info().SerializeToString()
 
     async def _infer(self, raw: bytes, context: Context) -> bytes:
         received_at = time.monotonic()
         try:
-            request = _parse(pb.InferRequest, raw)
-            served = self._find(request.model, request.version)
+            client = self._identify(context)
+            parsed = parse(pb.InferRequest, raw)
+            request = parsed.message
+            served = self._models.find(request.model, request.version, client)
         except RequestError as error:
             self._unknown.frame_received().finish(outcome_of(error))
             raise
-        count = served.metrics.frame_received()
+        served.metrics.add_received_bytes(len(raw))
+        ticket = served.admit(arrival_of(request.frame, received_at))
+        outcome: Outcome = "cancelled"  # if nothing else comes of it: the client hung up
         self._enter()
         try:
-            answer = await self._run_frame(request, served, count, received_at, context)
-            count.finish("ok")
+            answer = await self._run_frame(parsed, len(raw), ticket, client, context)
+            outcome = "ok"
+            served.metrics.add_sent_bytes(len(answer))
+            captured_at = ticket.arrival.captured_at
+            if captured_at is not None:
+                served.metrics.observe_age(time.time() - captured_at.timestamp())
             return answer
         except RequestError as error:
-            count.finish(outcome_of(error))
+            outcome = outcome_of(error)
+            if outcome == "failed":
+                extra = {"model": served.model.name, "frame_id": ticket.arrival.frame_id}
+                log.error("frame failed: %s", error, extra=extra)
             raise
         finally:
-            count.finish("cancelled")  # only where nothing else was counted: the client hung up
+            ticket.count.finish(outcome)
+            parent = self._spans.parent(context.invocation_metadata())
+            record_span(self._spans, ticket, outcome, parent)
+            served.leave(ticket)
             self._leave()
 
     async def _run_frame(
         self,
-        request: pb.InferRequest,
-        served: ServedModel,
-        count: FrameCount,
-        received_at: float,
+        parsed: Parsed[pb.InferRequest],
+        size: int,
+        ticket: Ticket,
+        client: Client,
         context: Context,
     ) -> bytes:
         if self._draining:
             raise Draining(DRAINING_MESSAGE)
+        request, served = parsed.message, ticket.served
         spec = served.engine.frame_spec
         outputs = served.engine.select(request.outputs)
         check_id(request.frame.frame_id)
-        payload = payload_of(request.frame, spec, arrays)
+        payload = payload_of(request.frame, spec, parsed.arrays)
         check_limits(payload.count, payload.nbytes, spec)
-        ticket = Ticket(arrival_of(request.frame, received_at, payload), count)
+        ticket.arrival.parts.append(payload)
         remaining = context.time_remaining()
         deadline = math.inf if remaining is None else time.monotonic() + remaining
 
@@ -174,34 +195,78 @@ class VoxelService:
             else:
                 execution.set_result(outcome)
 
-        queue = StreamQueue(self._settings.max_model_queued_frames)
+        hold = self._admission.admit(self._admission.account(client), size)
         try:
+            queue = served.unary_queue(client.key)
             await served.enqueue(ticket, outputs, queue, resolve, deadline)
             return await served.respond(ticket, await execution, in_stream=False)
         finally:
+            hold.release()
             self._executions.discard(execution)
             if ticket.job is not None:
                 served.scheduler.cancel(ticket.job)
 
     async def _stream_infer(self, _: Any, context: Context) -> None:
-        session = StreamSession(context, self._settings, self._find, self._unknown)
-        self._sessions.add(session)
+        code = grpc.StatusCode.CANCELLED
+        session: StreamSession | None = None
         self._enter()
         try:
-            if self._draining:
-                session.begin_drain()
-            await session.run()
+            client = self._identify(context)
+            account = self._admission.account(client)
+            account.open_stream()
+            try:
+                session = self._session(context, client)
+                await session.run()
+                code = grpc.StatusCode.OK
+            finally:
+                account.close_stream()
         except RequestError as error:
-            await context.abort(status_code(error), str(error)[:_MAX_STATUS_CHARS])
+            code = status_code(error)
+            await context.abort(code, str(error)[:_MAX_STATUS_CHARS])
+        except CallBroken:
+            log.debug("stream broken by its client")
         finally:
-            self._sessions.discard(session)
+            self._metrics.stream_closed(code.name)
+            if session is not None:
+                self._sessions.discard(session)
+                session.log_end(code.name)
             self._leave()
+
+    def _session(self, context: Context, client: Client) -> StreamSession:
+        session = StreamSession(
+            context,
+            self._settings,
+            self._models,
+            client,
+            self._admission,
+            self._unknown,
+            self._spans,
+            context.invocation_metadata(),
+        )
+        self._sessions.add(session)
+        if self._draining:
+            session.begin_drain()
+        return session
 
     # What calls share ---------------------------------------------------------------------------
 
-    def _find(self, name: str, version: str) -> ServedModel:
-        model, _ = self._repository.ready(name, version)
-        return self._served[model.name, model.version]
+    def _identify(self, context: Context) -> Client:
+        try:
+            return self._authenticator.identify(
+                context.invocation_metadata() or (), context.peer(), context.auth_context()
+            )
+        except Unauthenticated:
+            self._metrics.auth_failure()
+            raise
+
+    def recheck_clients(self) -> None:
+        """End the streams whose token was taken off the list, and update the others' limits."""
+        for session in list(self._sessions):
+            try:
+                session.recheck(self._authenticator.recheck)
+            except Unauthenticated as error:
+                self._metrics.auth_failure()
+                session.end(error)
 
     def _enter(self) -> None:
         self._calls += 1
@@ -219,10 +284,3 @@ class VoxelService:
         except TimeoutError:
             return False
         return True
-
-
-def _parse(kind: type[M], raw: bytes) -> M:
-    try:
-        return kind.FromString(raw)
-    except DecodeError as error:
-        raise InvalidRequest(f"message of {len(raw)} bytes: not parsable: {error}") from error

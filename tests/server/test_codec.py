@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tests.server.driver import random_sites, voxels
 from tests.server.models import GRID
 
@@ -15,6 +19,7 @@ from voxgate_server import errors
 from voxgate_server.codec import (
     FrameSpec,
     OutputSpec,
+    VoxelPart,
     decode,
     encode,
     frame_outputs,
@@ -23,6 +28,12 @@ from voxgate_server.codec import (
 from voxgate_server.errors import InvalidFrame
 
 SPEC = FrameSpec("voxels", GRID, 2, np.dtype(np.float32), False, 10_000, 1 << 20)
+
+
+def part(coords: NDArray[Any], features: NDArray[Any]) -> VoxelPart:
+    payload = payload_of(pb.Frame(frame_id="a", voxels=voxels(coords, features)), SPEC)
+    assert isinstance(payload, VoxelPart)
+    return payload
 
 
 @settings(deadline=None)
@@ -38,7 +49,7 @@ def test_any_cut_into_chunks_decodes_the_same(
     coords, features = random_sites(count, seed)
     ends = [0, *sorted(min(c, count) for c in cuts), count]
     sent = coords.astype(np.int16) if narrow else coords
-    parts = [voxels(sent[a:b], features[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    parts = [part(sent[a:b], features[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
     decoded = decode(parts, SPEC)
     order = np.lexsort(coords.T[::-1])
     sites = np.concatenate([np.zeros((count, 1), np.int32), coords[order]], axis=1)
@@ -51,14 +62,42 @@ def test_any_cut_into_chunks_decodes_the_same(
         np.testing.assert_array_equal(decoded.inputs["features"][decoded.rank], features)
 
 
-def test_canonical_features_are_not_copied() -> None:
+def test_features_of_a_canonical_frame_are_aligned_whatever_the_message() -> None:
     coords, features = random_sites(50)
     order = np.lexsort(coords.T[::-1])
-    payload = voxels(coords[order], features[order])
-    decoded = decode([payload], SPEC)
+    whole = part(coords[order], features[order])
+    shifted = memoryview(b"x" + bytes(whole.features))[1:]
+    decoded = decode([dataclasses.replace(whole, features=shifted)], SPEC)
     assert decoded.rank is None
     values = decoded.inputs["features"]
-    assert isinstance(values.base.base if values.base is not None else None, bytes)
+    assert values.ctypes.data % 64 == 0
+    np.testing.assert_array_equal(values, features[order])
+
+
+def test_a_site_in_two_chunks_is_refused() -> None:
+    coords, features = random_sites(10)
+    with pytest.raises(InvalidFrame, match="are the same site"):
+        decode([part(coords[:6], features[:6]), part(coords[5:], features[5:])], SPEC)
+
+
+@pytest.mark.parametrize("dtype", [pb.FLOAT32, pb.FLOAT16, pb.BFLOAT16])
+def test_values_that_are_not_finite_are_refused_where_they_are(dtype: int) -> None:
+    coords, features = random_sites(5)
+    features[3, 1] = np.inf
+    sent = {
+        pb.FLOAT32: features,
+        pb.FLOAT16: features.astype(np.float16),
+        pb.BFLOAT16: (features.view(np.uint32) >> 16).astype(np.uint16),
+    }[dtype]
+    payload = dataclasses.replace(
+        part(coords, features), features_dtype=dtype, features=sent.tobytes()
+    )
+    with pytest.raises(InvalidFrame, match="features: row 3 column 1 is inf"):
+        decode([payload], SPEC)
+    lenient = dataclasses.replace(SPEC, allow_nonfinite=True)
+    values = decode([payload], lenient).inputs["features"]
+    assert values.dtype == np.float32
+    assert np.isinf(values).sum() == 1
 
 
 @settings(max_examples=300, deadline=None)
@@ -90,7 +129,7 @@ def test_any_bytes_decode_or_are_refused(data, count: int, dtype: int, kind: int
 def test_half_precision_models_get_their_own_type() -> None:
     spec = FrameSpec("voxels", GRID, 2, np.dtype(np.float16), False, 100, 10_000)
     coords, features = random_sites(5)
-    decoded = decode([voxels(coords, features)], spec)
+    decoded = decode([part(coords, features)], spec)
     assert decoded.inputs["features"].dtype == np.float16
 
 
@@ -117,12 +156,16 @@ def test_hand_written_messages_are_what_protobuf_writes(dtype, shape, in_stream:
     assert parsed == response
 
 
-def test_only_the_frames_own_detections_are_sent() -> None:
-    spec = OutputSpec("boxes", pb.FLOAT32, (-1, 7), "detections", frame="box_frame")
-    boxes = np.arange(21, dtype=np.float32).reshape(3, 7)
-    outputs = {"boxes": boxes, "box_frame": np.array([0, 1, 0], np.int32)}
-    (mine,) = frame_outputs(outputs, [spec], None)
-    np.testing.assert_array_equal(mine, boxes[[0, 2]])
+def test_rows_of_sites_go_back_in_the_order_sent() -> None:
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    rank = np.array([2, 0, 1])
+    specs = [
+        OutputSpec("score", pb.FLOAT32, (-1, 2), "per_site"),
+        OutputSpec("map", pb.FLOAT32, (3, 2), "dense"),
+    ]
+    score, dense = frame_outputs({"score": rows, "map": rows}, specs, rank)
+    np.testing.assert_array_equal(score, rows[[2, 0, 1]])
+    assert dense is rows
 
 
 def test_every_request_error_has_a_code_and_an_outcome() -> None:

@@ -391,15 +391,16 @@ async def test_an_answer_that_no_message_can_carry(client: Client, monkeypatch) 
 
 
 async def test_what_breaks_the_engine_fails_one_frame(client: Client, monkeypatch) -> None:
-    _, engine = client.app.repository.ready("voxels", "")
-    run = engine._run
+    engine = client.app.repository.ready("voxels").engine
+    (instance,) = engine._instances
+    run = instance.execute
 
-    def broken(sent, outputs):
-        if sent.num_sites == 3:
+    def broken(frames, outputs, options):
+        if any(sent.num_sites == 3 for sent in frames):
             raise RuntimeError("boom")
-        return run(sent, outputs)
+        return run(frames, outputs, options)
 
-    monkeypatch.setattr(engine, "_run", broken)
+    monkeypatch.setattr(instance, "execute", broken)
     stream = await client.opened()
     for name, count in (("broken", 3), ("good", 4)):
         await stream.send(frame=frame(name, count))
@@ -427,7 +428,7 @@ async def test_one_stream_takes_every_kind_of_rubbish(start_server) -> None:
     assert await stream.finish() == []
     good_frames = len(VOXEL_FRAMES)
     assert await client.settle(sent) == {"ok": good_frames, "invalid": sent - good_frames}
-    assert not client.app._service._sessions
+    assert not client.app.service._sessions
 
 
 def resident_bytes() -> int:

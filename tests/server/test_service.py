@@ -150,7 +150,7 @@ class HeldEngine:
     """Holds every run of a model until released, so that what waits stays waiting."""
 
     def __init__(self, client: Client, monkeypatch: pytest.MonkeyPatch, name: str = "voxels"):
-        _, engine = client.app.repository.ready(name, "")
+        engine = client.app.repository.ready(name).engine
         self.running = asyncio.Event()
         self.release = asyncio.Event()
         run = engine.run
@@ -256,7 +256,7 @@ async def test_a_client_that_hangs_up_is_counted(client: Client, monkeypatch) ->
     await stream.send(chunk=chunks(frame("arriving", 4), [2, 2])[0])
     await stream.send(cancel_frame_id="unknown")
     await asyncio.wait_for(held.running.wait(), 10)
-    while len(client.app._service._sessions) != 1 or not _arriving(client):
+    while len(client.app.service._sessions) != 1 or not _arriving(client):
         await asyncio.sleep(0.01)
     stream.call.cancel()
     outcomes = await client.settle(3)
@@ -268,8 +268,8 @@ async def test_a_client_that_hangs_up_is_counted(client: Client, monkeypatch) ->
 
 
 def _arriving(client: Client) -> bool:
-    (session,) = client.app._service._sessions
-    return session._open is not None and session._open.state.arriving
+    (session,) = client.app.service._sessions
+    return session.open is not None and session.open.state.arriving is not None
 
 
 async def test_an_infer_that_hangs_up_does_not_run(client: Client, monkeypatch) -> None:
@@ -310,7 +310,7 @@ async def test_draining_answers_what_was_admitted(client: Client, monkeypatch) -
     await stream.send(frame=frame("admitted"))
     await asyncio.wait_for(held.running.wait(), 10)
     await stream.send(chunk=chunks(frame("arriving", 4), [2, 2])[0])
-    while not any(s._open.state.arriving for s in client.app._service._sessions):
+    while not any(s.open.state.arriving for s in client.app.service._sessions):
         await asyncio.sleep(0.01)
     draining = asyncio.create_task(client.app.stop())
     assert (await stream.read()).notice.kind == pb.ServerNotice.DRAINING
@@ -357,7 +357,8 @@ async def test_a_drain_that_takes_too_long_says_so(start_server, monkeypatch) ->
 
 async def test_unordered_results_need_not_wait(client: Client, monkeypatch) -> None:
     """An ordered stream holds a result back until the older frame of the stream is answered."""
-    served = client.app._service._find("voxels", "")
+    model = client.app.repository.ready("voxels")
+    served, _ = client.app.models._served[model]
     respond = served.respond
     gate = asyncio.Event()
 

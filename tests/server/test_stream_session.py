@@ -9,7 +9,9 @@ import grpc
 from tests.server.driver import Client, frame
 
 from voxgate_protos import voxel_inference_pb2 as pb
+from voxgate_server.admission import Admission
 from voxgate_server.stream_session import StreamSession
+from voxgate_server.telemetry import NoSpans
 
 
 class Deaf:
@@ -34,9 +36,16 @@ class Deaf:
 
 async def test_interrupted_frames_do_not_fill_memory_with_their_errors(client: Client) -> None:
     call = Deaf()
-    service = client.app._service
-    assert service is not None
-    session = StreamSession(call, client.app.settings, service._find, service._unknown)
+    app = client.app
+    session = StreamSession(
+        call,
+        app.settings,
+        app.models,
+        app._security.authenticator.identify((), "ipv4:10.0.0.1:5", {}),
+        Admission(1 << 30),
+        app.metrics.model("", ""),
+        NoSpans(),
+    )
     running = asyncio.create_task(session.run())
     last = -1
     while call.sent != last:

@@ -38,7 +38,8 @@ def test_chunks_carry_the_times_of_the_first_and_the_last() -> None:
     parts[0].part.captured_at.FromSeconds(1_700_000_000)
     parts[1].part.captured_at.FromSeconds(1)
     assert state.chunk(parts[0], 1.0) == []
-    assert (state.arriving, state.chunk_deadline) == (True, 3.0)
+    assert state.arriving is not None and state.arriving.frame_id == "a"
+    assert state.chunk_deadline == 3.0
     assert state.chunk(parts[1], 2.0) == []
     assert state.chunk_deadline == 4.0
     (arrival,) = state.chunk(parts[2], 2.5)
