@@ -229,7 +229,7 @@ class ModelFolder:
                 found.append(self._look_at_version(root, name, int(version)))
             else:
                 odd.add(f"{name}/{version}")
-        return found
+        return sorted(found, key=lambda item: item.version)
 
     def _look_at_version(self, root: Path, name: str, version: int) -> Found:
         place = f"{name}/{version}"

@@ -75,7 +75,7 @@ class Repository:
         on_ready: awaited with a loaded model as soon as `ready` hands it out; an exception makes
             it FAILED, and the one before goes on.
         on_retire: awaited with a model that `ready` no longer hands out, until its frames are
-            done. Cancelled when the repository is closed.
+            done; also with one that `on_ready` refused. Cancelled when the repository is closed.
         load_engine: opens and warms the model at a path. Called on the loader's thread.
     """
 
@@ -128,20 +128,12 @@ class Repository:
         """End what is going on, a load included, and close every engine."""
         self._closing.set()
         self._opener.close()
-        await self._stop_retiring()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for slot in self._slots.values():
             self._vacate(slot)
-        await self._stop_retiring()
+        await asyncio.gather(*self._retiring.values(), return_exceptions=True)
         self._slots.clear()
         self._thread.shutdown(wait=False)
-
-    async def _stop_retiring(self) -> None:
-        await asyncio.sleep(0)  # a task that is cancelled before it began would close no engine
-        tasks = list(self._retiring.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     # Asking -------------------------------------------------------------------------------------
 
@@ -388,20 +380,29 @@ class Repository:
         task.add_done_callback(lambda _: self._retiring.pop(model, None))
 
     async def _finish(self, model: Model) -> None:
-        try:
-            await self._on_retire(model)
-        except Exception:
-            log.exception("model %s version %d: its end went wrong", model.name, model.version)
-        finally:
-            assert model.engine is not None
-            if await asyncio.to_thread(model.engine.close):
-                log.info("model %s version %d is retired", model.name, model.version)
-            else:
-                log.error(
-                    "model %s version %d is retired, but a run of it hangs and keeps its memory",
-                    model.name,
-                    model.version,
-                )
+        """Wait for a model's frames, but not beyond `close`; then close its engine."""
+        retired = asyncio.ensure_future(self._on_retire(model))
+        closing = asyncio.create_task(self._closing.wait())
+        await asyncio.wait({retired, closing}, return_when=asyncio.FIRST_COMPLETED)
+        for waiting in (retired, closing):
+            waiting.cancel()
+        (error, _) = await asyncio.gather(retired, closing, return_exceptions=True)
+        if isinstance(error, Exception):
+            log.error(
+                "model %s version %d: its end went wrong",
+                model.name,
+                model.version,
+                exc_info=error,
+            )
+        assert model.engine is not None
+        ended = await asyncio.to_thread(model.engine.close)
+        log.log(
+            logging.INFO if ended else logging.ERROR,
+            "model %s version %d is retired%s",
+            model.name,
+            model.version,
+            "" if ended else ", but a run of it hangs and keeps its memory",
+        )
 
     def _start_empty(self) -> None:
         folder = self._settings.models
