@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import onnxruntime as ort
 from voxgate_ops.metadata import ModelMetadata, read_metadata
 from voxgate_ops.session import check_model
 from voxgate_server.codec import DecodedFrame, FrameSpec, OutputSpec
-from voxgate_server.errors import InternalError, InvalidRequest
+from voxgate_server.errors import InternalError, InvalidRequest, RequestError
 from voxgate_server.instance import Execution, Instance
 from voxgate_server.model_signature import (
     frame_spec,
@@ -242,12 +243,7 @@ class Engine:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Execution]] = loop.create_future()
-
-        def settle(outcome: list[Execution] | BaseException) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_settle, future, outcome)
-
-        run = _Run(frames, outputs, settle, ort.RunOptions())
+        run = _Run(frames, outputs, partial(_hand_over, loop, future), ort.RunOptions())
         task = asyncio.current_task()
         assert task is not None
         with self._lock:
@@ -263,6 +259,9 @@ class Engine:
             raise
         finally:
             del self._runs[task]
+            # An error's traceback has this call, whose future has the error: without the garbage
+            # collector neither the frames nor the outputs would ever go.
+            del future, run
 
     def abandon(self, task: asyncio.Future[Any]) -> None:
         """Have ONNX Runtime end the run that `task` awaits; it does so between two nodes.
@@ -322,7 +321,7 @@ class Engine:
                 run.started = True
                 executions = instance.execute(run.frames, run.outputs, run.options)
             except BaseException as error:  # whatever it is, whoever waits must hear of it
-                self._finish(run, error)
+                self._finish(run, _light(error))
             else:
                 self._finish(run, executions)
                 del executions
@@ -331,6 +330,15 @@ class Engine:
     def _finish(self, run: _Run, outcome: list[Execution] | BaseException) -> None:
         self._unfinished.discard(run)
         run.settle(outcome)
+
+
+def _hand_over(
+    loop: asyncio.AbstractEventLoop,
+    future: asyncio.Future[list[Execution]],
+    outcome: list[Execution] | BaseException,
+) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(_settle, future, outcome)
 
 
 def _settle(
@@ -342,6 +350,14 @@ def _settle(
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
+
+
+def _light(error: BaseException) -> BaseException:
+    """`error`; one that says all itself is freed of its tracebacks, which hold the run's arrays."""
+    if isinstance(error, RequestError):
+        error.__cause__ = None
+        return error.with_traceback(None)
+    return error
 
 
 def _cores() -> int:

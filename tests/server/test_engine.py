@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -312,15 +313,33 @@ def test_a_model_that_breaks_on_its_warm_up_is_not_loaded(tmp_path: Path) -> Non
 
 async def test_frames_that_are_refused(tmp_path: Path, load: Load) -> None:
     refusing = load(refusing_model(tmp_path / "1" / "model.onnx"))
-    few = frame(2)
-    few.inputs["features"] = np.ones((2, 2), np.float32)
     with pytest.raises(InvalidFrame, match="refused the frame"):
-        await refusing.run([few], refusing.select(()))
+        await refusing.run([frame_of_two_columns(2)], refusing.select(()))
     exploding = load(exploding_model(tmp_path / "2" / "model.onnx", "dense"))
-    one = frame(1)
-    one.inputs["features"] = np.ones((1, 2), np.float32)
     with pytest.raises(ModelLimitExceeded, match="68719476736"):
-        await exploding.run([one], exploding.select(()))
+        await exploding.run([frame_of_two_columns(1)], exploding.select(()))
+
+
+async def test_a_failed_run_keeps_no_arrays(tmp_path: Path, load: Load) -> None:
+    engine = load(refusing_model(tmp_path / "model.onnx"))
+    one = frame_of_two_columns(2)
+    gone = weakref.ref(one.inputs["features"])
+    gc.disable()  # it would find what hangs together
+    try:
+        with pytest.raises(InvalidFrame) as caught:
+            await engine.run([one], engine.select(()))
+        assert "Gather" in str(caught.value)
+        del one, caught
+        await engine.run([frame_of_two_columns(19)], engine.select(()))
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def frame_of_two_columns(count: int) -> DecodedFrame:
+    made = frame(count)
+    made.inputs["features"] = np.ascontiguousarray(made.inputs["features"][:, :2])
+    return made
 
 
 def endless() -> DecodedFrame:
