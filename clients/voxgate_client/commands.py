@@ -8,11 +8,11 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import grpc
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,35 +20,48 @@ from rich.text import Text
 
 from voxgate_client.channel import DEFAULT_TARGET
 from voxgate_client.client import VoxgateClient
+from voxgate_client.command_line import (
+    BeamsOption,
+    ColumnsOption,
+    CommandError,
+    DeadlineOption,
+    FilesArgument,
+    FillOption,
+    InsecureTokenOption,
+    ModelOption,
+    Policy,
+    PolicyOption,
+    PriorityOption,
+    SeedOption,
+    SimulateOption,
+    TargetOption,
+    TlsCaOption,
+    TlsCertificateOption,
+    TlsKeyOption,
+    TlsOption,
+    TokenFileOption,
+    choose_model,
+    connection,
+    print_error,
+)
 from voxgate_client.frame_source import Source, prepared_frames, sources
 from voxgate_client.frame_stream import FrameStream
-from voxgate_client.messages import Frame, ModelDescription, VoxgateRpcError
+from voxgate_client.messages import Frame, Notice, StreamOptions, VoxgateRpcError
 from voxgate_client.report import Report
 from voxgate_client.simulator import SweepSimulator, write_sweep
 
-_CONNECT_TIMEOUT_S = 10.0
 _PROGRESS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
 
 
-class _CommandError(Exception):
-    """What a person must be told before the command exits with 1."""
-
-
 def stream(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="FILE…", help="Scans: .bin, .npy, .npz, .pcd or .ply."),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Which model answers. [default: the server's only one]")
-    ] = None,
-    target: Annotated[str, typer.Option(help="The server, host:port.")] = DEFAULT_TARGET,
+    files: FilesArgument = None,
+    model: ModelOption = None,
     rate: Annotated[
         float | None,
         typer.Option(min=0.01, help="Frames per second. [default: each after the last answer]"),
     ] = None,
     loop: Annotated[int, typer.Option(min=1, help="Send everything so many times.")] = 1,
-    simulate: Annotated[int, typer.Option(min=0, help="Send so many simulated sweeps.")] = 0,
+    simulate: SimulateOption = 0,
     window: Annotated[
         int,
         typer.Option(
@@ -61,18 +74,33 @@ def stream(
     chunk_rows: Annotated[
         int, typer.Option(min=0, help="Send each frame in pieces of so many rows; 0: whole.")
     ] = 0,
-    columns: Annotated[
-        int | None,
+    policy: PolicyOption = Policy.fifo,
+    deadline: DeadlineOption = None,
+    priority: PriorityOption = 0,
+    reconnect: Annotated[
+        bool,
         typer.Option(
-            help="float32 per point of a .bin file, if it is neither 4 (KITTI) nor 5 (nuScenes)."
+            "--reconnect/--no-reconnect", help="Open a broken stream again, and wait for a server."
         ),
-    ] = None,
-    fill: Annotated[
-        float | None, typer.Option(help="Value for a feature that a file does not have.")
-    ] = None,
-    beams: Annotated[int, typer.Option(help="Beams of the simulated sensor: 32 or 64.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Of the simulated street.")] = 0,
+    ] = True,
+    resend: Annotated[
+        bool,
+        typer.Option(
+            "--resend", help="Send again what a broken stream left unanswered; it may run twice."
+        ),
+    ] = False,
+    columns: ColumnsOption = None,
+    fill: FillOption = None,
+    beams: BeamsOption = 64,
+    seed: SeedOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    target: TargetOption = DEFAULT_TARGET,
+    tls: TlsOption = False,
+    tls_ca: TlsCaOption = None,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+    token_file: TokenFileOption = None,
+    insecure_token: InsecureTokenOption = False,
 ) -> None:
     """Stream scans to a server and print its answers and every stage's latency.
 
@@ -89,12 +117,27 @@ def stream(
         simulator = SweepSimulator(seed=seed, beams=beams)
         clouds = sources(files or [], columns, simulate, simulator)
         if not clouds:
-            raise _CommandError("nothing to send: give a FILE, or --simulate 20")
-        with VoxgateClient(target) as client:
-            chosen = _choose_model(client, model)
-            report = _run(client, chosen, clouds, loop, rate, window, chunk_rows, fill, errors)
-    except (_CommandError, VoxgateRpcError, ValueError, OSError) as error:
-        errors.print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
+            raise CommandError("nothing to send: give a FILE, or --simulate 20")
+        reach = connection(
+            target, tls, tls_ca, tls_certificate, tls_key, token_file, insecure_token
+        )
+        options = StreamOptions(
+            policy=policy.queue_policy, priority=priority, frame_deadline=deadline
+        )
+        pace = _Pace(loop, rate, window, chunk_rows or None)
+        with VoxgateClient(**reach) as client:
+            chosen = choose_model(client, model)
+            with client.open_stream(
+                chosen.name,
+                options,
+                max_in_flight=pace.max_in_flight,
+                reconnect=reconnect,
+                resend=resend,
+                on_event=lambda notice: _tell(errors, notice),
+            ) as frames:
+                report = _run(frames, target, clouds, pace, fill, errors)
+    except (CommandError, VoxgateRpcError, ValueError, OSError) as error:
+        print_error(errors, error)
         raise typer.Exit(1) from error
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
@@ -104,51 +147,36 @@ def stream(
         raise typer.Exit(1)
 
 
-def _choose_model(client: VoxgateClient, name: str | None) -> ModelDescription:
-    try:
-        models = client.list_models(_CONNECT_TIMEOUT_S)
-    except VoxgateRpcError as error:
-        if error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            raise _CommandError(
-                f"no server at {client.target} ({error.message}).\n"
-                "Start one with: voxgate serve --models models    (or name another with --target)"
-            ) from error
-        raise
-    ready = [model for model in models if model.state == "READY"]
-    fitting = [model for model in ready if name is None or model.name == name]
-    if len({model.name for model in fitting}) == 1:
-        return fitting[0]
-    known = ", ".join(sorted({model.name for model in ready})) or "none"
-    if name is None and fitting:
-        raise _CommandError(f"the server has several models, choose one with --model: {known}")
-    failed = [f"{m.name} {m.version}: {m.state} {m.state_reason}".rstrip() for m in models]
-    listed = [line for line, m in zip(failed, models, strict=True) if m not in ready]
-    which = f"no model {name!r}" if name is not None else "no model"
-    raise _CommandError(
-        "\n".join([f"{which} is ready at {client.target}; ready: {known}", *listed])
-    )
+@dataclass(frozen=True)
+class _Pace:
+    """How the frames are sent."""
+
+    loop: int
+    rate: float | None
+    window: int
+    chunk_rows: int | None
+
+    @property
+    def max_in_flight(self) -> int:
+        return 1 if not self.window and self.rate is None else self.window
+
+
+def _tell(console: Console, notice: Notice) -> None:
+    console.print(Text.assemble((notice.kind.lower(), "yellow"), f": {notice.message}"))
 
 
 def _run(
-    client: VoxgateClient,
-    model: ModelDescription,
+    frames: FrameStream,
+    target: str,
     clouds: list[Source],
-    loop: int,
-    rate: float | None,
-    window: int,
-    chunk_rows: int,
+    pace: _Pace,
     fill: float | None,
     errors: Console,
 ) -> Report:
-    if not window and rate is None:
-        window = 1
-    total = len(clouds) * loop
-    with (
-        client.open_stream(model.name, max_in_flight=window) as frames,
-        Progress(*_PROGRESS, TimeRemainingColumn(), console=errors, transient=True) as progress,
-    ):
+    total = len(clouds) * pace.loop
+    with Progress(*_PROGRESS, TimeRemainingColumn(), console=errors, transient=True) as progress:
         report = Report(frames.model)
-        task = progress.add_task(f"{model.name} at {client.target}", total=total)
+        task = progress.add_task(f"{frames.model.name} at {target}", total=total)
 
         def collect() -> None:
             for answer in frames:
@@ -159,18 +187,19 @@ def _run(
         collector.start()
         start = time.perf_counter()
         try:
-            prepared = prepared_frames(clouds, loop, frames.model, fill)
-            _send_all(frames, prepared, report, rate, chunk_rows or None)
+            prepared = prepared_frames(clouds, pace.loop, frames.model, fill)
+            _send_all(frames, prepared, report, pace.rate, pace.chunk_rows)
             frames.close_sending()
             collector.join()
         except KeyboardInterrupt:
             errors.print("stopped; what was answered so far:")
+            frames.close()
         except VoxgateRpcError as error:
             collector.join()  # the stream is over: its answers are all there
-            errors.print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
+            print_error(errors, error)
         finally:
             report.seconds = time.perf_counter() - start
-    collector.join()
+        collector.join()
     return report
 
 
