@@ -189,6 +189,8 @@ class ModelFolder:
     def inspect(self, found: Found) -> Contents:
         """Read what the server needs of a version; the result's marks have all its files.
 
+        Whoever goes on with the result must look at its `problem` first.
+
         Raises:
             ModelError: a file is missing, broken or too large, or leads out of the folder.
         """
@@ -209,10 +211,8 @@ class ModelFolder:
         mark = found.marks[f"{place}/{MODEL_FILE}"]
         if mark is not None:
             self._external[found.key] = (mark, tuple(sorted(external)))
-        complete = self._look_at_version(root, found.name, found.version)
-        if complete.problem:
-            raise ModelError(complete.problem)
-        return Contents(replace(complete, appeared_ns=found.appeared_ns), config)
+        known = self._look_at_version(root, found.name, found.version)
+        return Contents(replace(known, appeared_ns=found.appeared_ns), config)
 
     # Looking ------------------------------------------------------------------------------------
 
@@ -333,7 +333,8 @@ def complete(found: Found, last: Look) -> bool:
         return True
     if before is not None or last.hides(found.key) or found.problem:
         return False
-    return found.appeared_ns >= last.at_ns and found.newest_ns < last.at_ns - _STAMP_SLACK_NS
+    since_ns = last.at_ns - _STAMP_SLACK_NS
+    return found.newest_ns < since_ns <= found.appeared_ns
 
 
 def at_rest(found: Found, now_ns: int, interval: float) -> bool:
