@@ -98,6 +98,12 @@ bench: build ## Measure against spconv's CPU build
 demo: build ## Export a network, serve it, stream sweeps and print the answers
 	$(BIN)/python deploy/demo.py $(ARGS)
 
+.PHONY: cpp-client
+cpp-client: setup ## Build the C++ client into build/cpp and run its tests
+	@$(LOCK) sh -ec '$(CMAKE) -S clients/cpp -B build/cpp --no-warn-unused-cli \
+	  -DVOXGATE_CLIENT_BUILD_TESTS=ON >/dev/null; $(CMAKE) --build build/cpp --parallel $(JOBS)'
+	$(BIN)/ctest --test-dir build/cpp --output-on-failure
+
 .PHONY: wheel
 wheel: setup ## Build the manylinux wheel into dist/
 	rm -rf build/wheels dist
@@ -111,4 +117,4 @@ test-wheel: wheel ## Install the wheel into an empty environment and serve with 
 
 .PHONY: clean
 clean: ## Remove what was built (.venv and downloaded headers stay)
-	rm -rf $(EDITABLE) build/thread build/address build/wheel build/wheels dist $(VENV)/.installed
+	rm -rf $(EDITABLE) build/cpp build/thread build/address build/wheel build/wheels dist $(VENV)/.installed

@@ -11,7 +11,8 @@ function(_voxgate_missing what)
   message(
     FATAL_ERROR
       "The C++ client needs ${what}, which was not found. On Debian and Ubuntu:\n"
-      "  sudo apt-get install -y libgrpc++-dev protobuf-compiler-grpc nlohmann-json3-dev\n"
+      "  sudo apt-get install -y libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc "
+      "nlohmann-json3-dev\n"
       "Installed elsewhere: add its prefix, -DCMAKE_PREFIX_PATH=<folder>.")
 endfunction()
 
