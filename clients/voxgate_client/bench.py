@@ -178,7 +178,8 @@ class BenchReport:
     def _load_text(self) -> str:
         load = self.load
         pace = f"{load.rate:g} frames/s each" if load.rate else f"{load.in_flight} in flight each"
-        return f"{load.streams} streams, {pace}, {self.options.policy.name}"
+        ended = ", stopped early" if self.run.interrupted else ""
+        return f"{load.streams} streams, {pace}, {self.options.policy.name}{ended}"
 
     def _meaning(self, stage: str) -> str:
         return {

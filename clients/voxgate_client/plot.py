@@ -42,6 +42,13 @@ def save_plot(report: BenchReport, path: Path) -> None:
     over_time, by_stage = figure.subplots(1, 2, width_ratios=(1.15, 1))
     _plot_over_time(over_time, report)
     _plot_by_stage(by_stage, report)
+    figure.legend(
+        *by_stage.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(STAGES),
+        title="stages and their medians; total: of the server, client: as the robot sees it",
+        frameon=False,
+    )
     found = report.as_dict()
     load = report.load
     pace = f"{load.rate:g} frames/s each" if load.rate else f"{load.in_flight} in flight each"
@@ -58,7 +65,9 @@ def _plot_over_time(axes: Axes, report: BenchReport) -> None:
     due = np.array([s.due for s in answered])
     client = report.stage_ms()["client"]
     start = min(s.due for s in report.run.samples)
-    axes.scatter(due - start, client, s=9, alpha=0.45, color="#0072B2", linewidths=0, label="frame")
+    axes.scatter(
+        due - start, client, s=9, alpha=0.45, color="#0072B2", linewidths=0, label="result"
+    )
     dropped = [s for s in report.run.samples if s.outcome != "ok"]
     if dropped:
         x = np.array([s.due for s in dropped]) - start
@@ -79,17 +88,18 @@ def _plot_over_time(axes: Axes, report: BenchReport) -> None:
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
         )
     axes.set_title("client-seen latency of each frame")
-    axes.set_xlabel("due, seconds after the first" if report.load.rate else "sent, seconds")
+    first = "due" if report.load.rate else "sent"
+    axes.set_xlabel(f"{first}, seconds after the first frame")
     axes.set_ylabel("latency, ms")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.12)  # room for the legend
     axes.grid(alpha=0.25)
-    axes.legend(loc="upper left", framealpha=0.85, markerscale=1.5)
+    axes.legend(loc="upper left", framealpha=0.85, markerscale=1.5, ncols=2)
 
 
 def _plot_by_stage(axes: Axes, report: BenchReport) -> None:
     stages = report.stage_ms()
-    highest = _FLOOR_MS
-    for stage in reversed(STAGES):
+    lowest, highest = np.inf, _FLOOR_MS
+    for stage in STAGES:
         values = np.sort(stages[stage])
         median = float(np.median(values))
         share = np.arange(1, len(values) + 1) / len(values)
@@ -99,12 +109,12 @@ def _plot_by_stage(axes: Axes, report: BenchReport) -> None:
             share,
             where="post",
             color=_COLORS[stage],
-            label=f"{stage} (median {median:.3g} ms)",
+            label=f"{stage} {median:.3g} ms",
             **wide,
         )
-        highest = max(highest, float(values[-1]))
+        lowest, highest = min(lowest, float(values[0])), max(highest, float(values[-1]))
     axes.set_xscale("log")
-    axes.set_xlim(_FLOOR_MS, highest * 1.5)
+    axes.set_xlim(max(_FLOOR_MS, lowest) / 1.5, highest * 1.5)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_ylim(0, 1.02)
     axes.axhline(0.99, color="#888888", linewidth=0.8, linestyle=":")
@@ -113,4 +123,3 @@ def _plot_by_stage(axes: Axes, report: BenchReport) -> None:
     axes.set_xlabel("time, ms (log)")
     axes.set_ylabel("frames, %")
     axes.grid(alpha=0.25, which="both")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.36), ncols=3, framealpha=0.85)
