@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 from voxgate_server.admission import Hold
 from voxgate_server.errors import Outcome, RequestError, outcome_of
@@ -34,7 +33,7 @@ class FrameEnd:
     count: FrameCount
     metrics: ModelMetrics
     error: RequestError | None = None
-    captured_at: datetime | None = None
+    captured_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,7 @@ class Outbox:
             return
         self._log.answered()
         if end.captured_at is not None:
-            end.metrics.observe_age(time.time() - end.captured_at.timestamp())
+            end.metrics.observe_age(time.time() - end.captured_at)
 
     def _finish(self, message: Outgoing) -> None:
         self._hold.remove(len(message.raw))

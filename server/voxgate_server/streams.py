@@ -7,10 +7,8 @@ gives exactly one `Arrival` or one `Broken`; an `Arrival`'s answer goes through 
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from voxgate_protos import voxel_inference_pb2 as pb
@@ -38,6 +36,7 @@ Answer = TypeVar("Answer")
 class Arrival:
     """A frame whose bytes are all here. Times are the server's monotonic clock, in seconds.
 
+    `captured_at` is in seconds since 1970 by the client's clock, which may say anything;
     `held_bytes` is what its messages take in memory; `reads` is for whoever begins to read the
     parts while more are coming.
     """
@@ -47,7 +46,7 @@ class Arrival:
     parts: list[Payload]
     first_at: float
     last_at: float
-    captured_at: datetime | None = None
+    captured_at: float | None = None
     held_bytes: int = 0
     reads: list[Any] = field(default_factory=list)
 
@@ -284,11 +283,10 @@ def check_id(frame_id: str) -> None:
 
 def arrival_of(frame: pb.Frame, now: float, *parts: Payload) -> Arrival:
     """`frame`, or its first chunk, as it arrives at `now` (monotonic seconds)."""
-    captured_at: datetime | None = None
+    captured_at: float | None = None
     if frame.HasField("captured_at"):
-        # It never schedules, so a nonsense clock costs nothing.
-        with contextlib.suppress(ValueError, OverflowError):
-            captured_at = frame.captured_at.ToDatetime(tzinfo=UTC)
+        # Whatever it says is a number here: a nonsense clock schedules nothing and is counted.
+        captured_at = frame.captured_at.seconds + frame.captured_at.nanos * 1e-9
     return Arrival(frame.frame_id, frame.sensor_id, list(parts), now, now, captured_at)
 
 

@@ -149,7 +149,7 @@ class VoxelService:
             served.metrics.add_sent_bytes(len(answer))
             captured_at = ticket.arrival.captured_at
             if captured_at is not None:
-                served.metrics.observe_age(time.time() - captured_at.timestamp())
+                served.metrics.observe_age(time.time() - captured_at)
             return answer
         except RequestError as error:
             outcome = outcome_of(error)

@@ -45,7 +45,7 @@ def test_chunks_carry_the_times_of_the_first_and_the_last() -> None:
     (arrival,) = state.chunk(parts[2], 2.5)
     assert isinstance(arrival, Arrival)
     assert (arrival.first_at, arrival.last_at, len(arrival.parts)) == (1.0, 2.5, 3)
-    assert arrival.captured_at is not None and arrival.captured_at.year == 2023
+    assert arrival.captured_at == 1_700_000_000
     assert not state.arriving
 
 
@@ -53,7 +53,7 @@ def test_a_nonsense_clock_costs_nothing() -> None:
     sent = frame("a")
     sent.captured_at.seconds = 2**62
     (arrival,) = new_state().frame(sent, 0.0)
-    assert isinstance(arrival, Arrival) and arrival.captured_at is None
+    assert isinstance(arrival, Arrival) and arrival.captured_at == 2**62
 
 
 def test_overdue_chunks() -> None:
