@@ -84,7 +84,7 @@ def list_models(
 def load(
     name: Name,
     version: Annotated[
-        str, typer.Argument(metavar="[VERSION]", help="[default: the newest in the folder]")
+        str, typer.Argument(metavar="VERSION", help="[default: the newest in the folder]")
     ] = "",
     admin: Target = None,
     token_file: TokenFile = None,
@@ -104,7 +104,7 @@ def load(
 def unload(
     name: Name,
     version: Annotated[
-        str, typer.Argument(metavar="[VERSION]", help="[default: every version]")
+        str, typer.Argument(metavar="VERSION", help="[default: every version]")
     ] = "",
     admin: Target = None,
     token_file: TokenFile = None,
@@ -124,7 +124,7 @@ def unload(
 def reload(
     name: Name,
     version: Annotated[
-        str, typer.Argument(metavar="[VERSION]", help="[default: every one that is not unloaded]")
+        str, typer.Argument(metavar="VERSION", help="[default: every one that is not unloaded]")
     ] = "",
     admin: Target = None,
     token_file: TokenFile = None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -147,3 +149,23 @@ class Bench:
             for outcome in ("ok", "failed")
         )
         return int(ok), int(failed)
+
+
+MakeBench = Callable[..., Bench]
+
+
+@asynccontextmanager
+async def benches(root: Path) -> AsyncIterator[MakeBench]:
+    """Makes benches over `root`; closes them and looks whether every engine was closed."""
+    root.mkdir()
+    made: list[Bench] = []
+
+    def make(**settings: Any) -> Bench:
+        made.append(Bench(root, **settings))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.loader.go_on.set()
+        await bench.repository.close()
+        assert all(engine.closed for engine in bench.loader.engines)
