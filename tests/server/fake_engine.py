@@ -38,6 +38,7 @@ class FakeEngine:
 
     def __post_init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.frames: list[Sequence[DecodedFrame]] = []
         self.asked: list[list[str]] = []
         self.abandoned: list[float] = []
         self.running = 0
@@ -48,6 +49,7 @@ class FakeEngine:
         loop = asyncio.get_running_loop()
         sizes = [frame.num_sites for frame in frames]
         self.batches.append(sizes)
+        self.frames.append(frames)
         self.asked.append([spec.name for spec in outputs])
         self.running += 1
         assert self.running <= self.instances, "more runs at once than instances"
