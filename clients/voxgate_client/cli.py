@@ -28,7 +28,10 @@ Two minutes, from nothing to labelled sweeps:
 
 `voxgate COMMAND --help` explains each of them.
 """
-_EPILOG = "Your own scans: voxgate stream sweeps/*.bin --rate 10   (also .pcd, .ply, .npy, .npz)"
+_EPILOG = (
+    "Your own scans: voxgate stream sweeps/*.bin --rate 10   (also .pcd, .ply, .npy, .npz)\n\n"
+    "How much it takes: voxgate bench sweeps/*.bin --streams 8"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

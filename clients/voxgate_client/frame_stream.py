@@ -301,6 +301,7 @@ class FrameStream(StreamFace):
             failure = rpc_error(error)
             code, details = failure.code, failure.message
         finally:
+            call.cancel()  # where it was not gRPC that ended it
             self._calls.pop(epoch, None)
             self._readers.pop(epoch, None)
             self._note_end(epoch, code, details)

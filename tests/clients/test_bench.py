@@ -213,6 +213,24 @@ def test_command_at_a_rate(fake_server: FakeServer, scans: list[Path]) -> None:
         assert text in done.output
 
 
+def test_drops_by_the_queues_rules_are_no_failure(
+    fake_server: FakeServer, scans: list[Path]
+) -> None:
+    answer = fake_server.respond
+
+    def respond(request: Any, model: str, context: Any) -> Any:
+        frame_id = request.frame.frame_id
+        if frame_id == "0.0":
+            yield pb.StreamResponse(error=pb.FrameError(frame_id=frame_id, code=8, message="full"))
+        else:
+            yield from answer(request, model, context)
+
+    fake_server.respond = respond
+    done = run_bench(*scans, "--streams", 1, "--frames", 2, "--target", fake_server.target)
+    assert done.exit_code == 0, done.output
+    assert "1 overloaded (50.0 %)" in done.output and "1 x RESOURCE_EXHAUSTED: full" in done.output
+
+
 def test_command_fails_where_frames_did(fake_server: FakeServer, scans: list[Path]) -> None:
     fake_server.script = "abort"
     words = ["--streams", 1, "--frames", 1, "--warm-up", 0, "--target", fake_server.target]

@@ -91,7 +91,7 @@ def test_installed_command_runs() -> None:
     if not voxgate.exists():
         pytest.skip("voxgate is not installed here")
     shown = subprocess.run([voxgate, "--help"], capture_output=True, text=True, check=True).stdout
-    for command in ("serve", "export", "inspect", "stream"):
+    for command in ("serve", "export", "inspect", "stream", "bench"):
         assert command in shown
 
 

@@ -102,6 +102,28 @@ def test_failed_frames_are_counted_and_shown(fake_server: FakeServer, scans: lis
     assert "0 ok, 2 failed" in done.output and "bytes, got 75" in done.output
 
 
+def test_options_reach_the_server(fake_server: FakeServer, scans: list[Path]) -> None:
+    words = ["--policy", "latest", "--deadline", 0.25, "--priority", 2]
+    done = run(commands.stream, *scans, "--target", fake_server.target, *words)
+    assert done.exit_code == 0, done.output
+    (opening,) = fake_server.opened
+    assert (opening.policy, opening.priority) == (pb.LATEST, 2)
+    assert opening.frame_deadline.ToMilliseconds() == 250
+
+
+@pytest.mark.parametrize("reconnect", [True, False])
+def test_breaking_stream_is_opened_again_unless_told_not_to(
+    reconnect: bool, fake_server: FakeServer, scans: list[Path]
+) -> None:
+    fake_server.script = "abort"
+    words = ["--target", fake_server.target, *([] if reconnect else ["--no-reconnect"])]
+    done = run(commands.stream, *scans, *words)
+    assert done.exit_code == 1
+    assert ("reconnecting: in 0." in done.output) is reconnect
+    assert len(fake_server.opened) == 1 + reconnect
+    assert ("2 frames sent" in done.output) is reconnect
+
+
 def test_stream_that_breaks_is_reported(fake_server: FakeServer, scans: list[Path]) -> None:
     fake_server.script = "abort"
     done = run(commands.stream, *scans, "--target", fake_server.target)
