@@ -81,9 +81,14 @@ class OurWorker:
         )
         return neighbors
 
-    def prepare_session(self, name: str, path: str, inputs: dict[str, NDArray[Any]]) -> None:
-        """A run of the model at `path`; names that share a path share a session."""
-        session = self._session(path)
+    def prepare_session(
+        self, name: str, path: str, inputs: dict[str, NDArray[Any]], as_served: bool = False
+    ) -> None:
+        """A run of the model at `path`; names that share a path share a session.
+
+        `as_served`: with the session options that the server has for it.
+        """
+        session = self._session(path, as_served)
         names = [output.name for output in session.get_outputs()]
 
         def work() -> Any:
@@ -115,11 +120,16 @@ class OurWorker:
 
         self._work[name] = work
 
-    def _session(self, path: str) -> Any:
+    def _session(self, path: str, as_served: bool = False) -> Any:
         from voxgate_ops.session import open_session
 
         if path not in self._sessions:
-            self._sessions[path] = open_session(path, threads=self._threads)
+            config = {}
+            if as_served:
+                from voxgate_server.engine import session_config
+
+                config = session_config()
+            self._sessions[path] = open_session(path, threads=self._threads, config=config)
         return self._sessions[path]
 
     def run(self, name: str, warm_runs: int = 0) -> float:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 _STOP_SECONDS = 15
@@ -22,11 +23,22 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-@contextmanager
-def serving(models: Path, threads: int, log: Path) -> Iterator[str]:
-    """Start a server for a folder of models, yield its address, and stop it in the end.
+@dataclass(frozen=True)
+class Server:
+    """A server that was started: its gRPC address and its process."""
 
-    The server may still be loading when the address is handed over; what it prints goes to `log`.
+    target: str
+    pid: int
+
+
+@contextmanager
+def serving(
+    models: Path, threads: int, log: Path, settings: dict[str, str] | None = None
+) -> Iterator[Server]:
+    """Start a server for a folder of models, and stop it in the end.
+
+    It may still be loading when its address is handed over; what it prints goes to `log`.
+    `settings` are variables of its environment.
 
     Raises:
         RuntimeError: the `voxgate` command is not installed beside this interpreter.
@@ -36,16 +48,16 @@ def serving(models: Path, threads: int, log: Path) -> Iterator[str]:
         raise RuntimeError(f"{command} does not exist: the service is not installed")
     port, metrics_port = _free_ports(2)
     arguments = ["--models", str(models), "--port", str(port), "--metrics-port", str(metrics_port)]
-    settings = {"VOXGATE_HOST": "127.0.0.1", "VOXGATE_THREADS": str(threads)}
+    given = {"VOXGATE_HOST": "127.0.0.1", "VOXGATE_THREADS": str(threads), **(settings or {})}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [str(command), "serve", *arguments],
-            env={**os.environ, **settings},
+            env={**os.environ, **given},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
         try:
-            yield f"127.0.0.1:{port}"
+            yield Server(f"127.0.0.1:{port}", process.pid)
         finally:
             process.terminate()
             try:

@@ -6,6 +6,28 @@ A case that fails half way keeps what it has measured; the failure is reported b
 
 from __future__ import annotations
 
-from benchmarks.cases import backbone, convolution, memory, rulebook, scaling, service
+from benchmarks.cases import (
+    backbone,
+    convolution,
+    memory,
+    overload,
+    rulebook,
+    scaling,
+    service,
+    soak,
+    throughput,
+)
 
-ALL = {case.NAME: case for case in (rulebook, backbone, convolution, scaling, memory, service)}
+_CASES = (
+    rulebook,
+    backbone,
+    convolution,
+    scaling,
+    memory,
+    service,
+    throughput,
+    overload,
+    soak,
+)
+
+ALL = {case.NAME: case for case in _CASES}
