@@ -367,7 +367,8 @@ class StreamCore:
         frame = self._book.get(frame_id)
         if frame is None or frame.epoch != connection.epoch:
             return None
-        self._failures = 0
+        if connection is self._current:  # what a draining one still says brings no new one nearer
+            self._failures = 0
         return frame
 
     def _receive_notice(self, connection: _Connection, notice: pb.ServerNotice) -> None:

@@ -573,6 +573,23 @@ def test_draining_server_with_nothing_behind_it_is_not_asked_in_a_loop() -> None
     assert waits == [0, 1, 2, 4]
 
 
+def test_answers_of_the_old_stream_do_not_shorten_the_waits_for_a_new_one() -> None:
+    rig = Rig()
+    rig.send("a")
+    rig.send("b")
+    rig.write()
+    rig.drain()
+    waits = []
+    for frame_id in ("a", "b", ""):
+        rig.now = rig.core.wake_at()
+        (action,) = rig.core.poll()
+        if frame_id:
+            rig.answer(frame_id, epoch=1)
+        rig.core.ended(action.epoch, UNAVAILABLE, "refused")
+        waits.append(rig.core.wake_at() - rig.now)
+    assert waits == [2, 4, 8]
+
+
 def test_new_stream_that_is_drained_before_it_opened_waits() -> None:
     rig = Rig()
     rig.drain()
