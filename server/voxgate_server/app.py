@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -216,6 +217,9 @@ async def serve(settings: Settings, announce: Callable[[Addresses, list[Model]],
     except StartupError:
         await app.stop()
         raise
+    # What has been loaded so far stays: looking through it again for garbage takes milliseconds.
+    gc.collect()
+    gc.freeze()
     announce(addresses, app.repository.all())
     await stop.wait()
     log.info("stopping: answering the frames already admitted")

@@ -108,6 +108,8 @@ class Engine:
         self.batchable = is_batchable(first, metadata)
         self.device = _device(first)
         self.instances = len(sessions)
+        self.warm_up_runs = 0
+        self.warm_up_seconds = 0.0
         self._name = options.name or "model"
         self._weight_bytes = weight_bytes
         self._instances = [Instance(session, self.frame_spec) for session in sessions]
@@ -213,6 +215,7 @@ class Engine:
                     self._name,
                     ", ".join(differing),
                 )
+        self.warm_up_runs, self.warm_up_seconds = warm.runs, warm.seconds
 
     def start(self) -> None:
         """Start the threads; before that, nothing runs."""

@@ -76,7 +76,7 @@ class ServedModels:
             ModelNotFound: none of that name or version, or not for this client.
         """
         self._check_visible(name, client)
-        return self._models.get(name, version)
+        return self._models.get(name, version, client.may_use)
 
     def find(self, name: str, version: str, client: Client) -> ServedModel:
         """The version that answers `client`.
@@ -85,7 +85,7 @@ class ServedModels:
             ModelNotFound: none of that name or version, none that is ready, or not for this client.
         """
         self._check_visible(name, client)
-        model = self._models.ready(name, version)
+        model = self._models.ready(name, version, client.may_use)
         if model not in self._served:
             raise ModelNotFound(f"model {name!r} version {model.version} is not ready yet")
         return self._served[model][0]
@@ -149,6 +149,8 @@ class ServedModels:
             instances=engine.instances,
             device=engine.device,
         )
+        # The operators have counted the warm-up, so what is left of busy time must hold it too.
+        metrics.add_busy(engine.warm_up_seconds, engine.device, engine.warm_up_runs)
         scheduler.start()
         self._served[model] = served, watch
         self._move_sessions(model.name)

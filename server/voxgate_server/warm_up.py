@@ -25,7 +25,11 @@ log = logging.getLogger(__name__)
 
 
 class WarmUp:
-    """Runs frames of no, one, some and `sites` sites on instances of a model."""
+    """Runs frames of no, one, some and `sites` sites on instances of a model.
+
+    Attributes:
+        runs, seconds: how many runs there were, and what they took together.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,8 @@ class WarmUp:
         name: str,
         sites: int,
     ) -> None:
+        self.runs = 0
+        self.seconds = 0.0
         self._outputs = outputs
         self._name = name
         self._frames = [
@@ -88,12 +94,15 @@ class WarmUp:
     ) -> list[Execution] | RequestError:
         sites = " + ".join(str(frame.num_sites) for frame in frames)
         try:
-            return instance.execute(frames, self._outputs, ort.RunOptions())
+            executions = instance.execute(frames, self._outputs, ort.RunOptions())
         except InternalError as error:
             raise ModelError(f"warm-up with {sites} sites: {error}") from error
         except RequestError as error:
             log.warning("%s: warm-up with %s sites: %s", self._name, sites, error)
             return error
+        self.runs += 1
+        self.seconds += executions[0].seconds
+        return executions
 
 
 def synthetic_frame(spec: FrameSpec, metadata: ModelMetadata, sites: int) -> DecodedFrame:

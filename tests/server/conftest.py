@@ -41,6 +41,7 @@ async def start_server(model_folder: Path) -> AsyncIterator[StartServer]:
             "metrics_port": 0,
             "threads": 1,
             "drain_timeout": 5.0,
+            "poll_interval": 0.02,
         }
         app = App(Settings(**(values | settings)))  # type: ignore[arg-type]
         addresses = await app.start()
