@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any, TypeAlias
 import grpc
 import numpy as np
 import pytest
+from tests.clients.conftest import model_info
 from tests.server.certificates import Authority
 from tests.server.models import points_model
 from tests.server.test_commands import serving
@@ -27,8 +29,6 @@ from voxgate_client.frame_source import prepare
 from voxgate_client.messages import FrameResult, frame_message, parse_model
 from voxgate_client.simulator import SweepSimulator, write_sweep
 from voxgate_protos import voxel_inference_pb2 as pb
-
-from .conftest import model_info
 
 # The first build compiles everything, on whatever machine this is.
 pytestmark = pytest.mark.timeout(900)
@@ -163,16 +163,10 @@ def check_same_frame(program: str, server: FakeServer, path: Path, info: pb.Mode
     assert done.returncode == 0, done.stderr
     (sent,) = server.frames
     frame = prepare(read_points(path), parse_model(info))
-    expected = frame_message(replace_id(frame, sent.frame_id))
+    expected = frame_message(dataclasses.replace(frame, frame_id=sent.frame_id))
     assert sent.WhichOneof("payload") == expected.WhichOneof("payload")
     assert sent.points == expected.points and sent.voxels == expected.voxels
     assert sent.points.num_points or sent.voxels.num_sites
-
-
-def replace_id(frame: Any, frame_id: str) -> Any:
-    import dataclasses
-
-    return dataclasses.replace(frame, frame_id=frame_id)
 
 
 def described(kind: str, size: list[float], features: list[str]) -> pb.ModelInfo:
