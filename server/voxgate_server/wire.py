@@ -26,6 +26,8 @@ _MIN_CUT_BYTES = 4096
 _LENGTH_DELIMITED = 2
 _FIXED_BYTES = {1: 8, 5: 4}
 _MAX_VARINT_BYTES = 10
+# Protobuf refuses tags and lengths that are written longer.
+_MAX_HEAD_BYTES = 5
 
 Arrays: TypeAlias = Mapping[str, memoryview]
 NO_ARRAYS: Arrays = {}
@@ -94,12 +96,12 @@ def _cut(view: memoryview, layout: _Layout, arrays: dict[str, memoryview]) -> by
     descended = False
     while at < len(view):
         field_at = at
-        tag, at = _varint(view, at)
+        tag, at = _varint(view, at, _MAX_HEAD_BYTES)
         number, wire_type = tag >> 3, tag & 7
         if wire_type != _LENGTH_DELIMITED:
             at = _skip(view, at, wire_type)
             continue
-        size, at = _varint(view, at)
+        size, at = _varint(view, at, _MAX_HEAD_BYTES)
         end = at + size
         if end > len(view):
             raise _Irregular
@@ -129,9 +131,9 @@ def _skip(view: memoryview, at: int, wire_type: int) -> int:
     return at + _FIXED_BYTES[wire_type]
 
 
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
+def _varint(view: memoryview, at: int, max_bytes: int = _MAX_VARINT_BYTES) -> tuple[int, int]:
     value, shift = 0, 0
-    for byte in view[at : at + _MAX_VARINT_BYTES]:
+    for byte in view[at : at + max_bytes]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
