@@ -227,7 +227,7 @@ class Scheduler:
         try:
             while batch:
                 await self._run_batch(batch)
-                batch = [] if self._closed else self._next_batch()
+                batch = self._next_batch()
         finally:
             self._busy -= 1
             for job in batch:  # only if something here broke: every frame gets an answer

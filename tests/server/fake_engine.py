@@ -22,6 +22,8 @@ def frame_of(sites: int) -> DecodedFrame:
 class FakeEngine:
     """Frames are told apart by their sites: a run takes as long as its slowest frame.
 
+    Half of it is what the engine itself says that it took, as if it were busy with other things.
+
     `abandon` cannot end a run, as a kernel that hangs cannot be ended.
     """
 
@@ -65,7 +67,10 @@ class FakeEngine:
                 raise self.error_of[size]
         executions = [
             Execution(
-                {spec.name: np.array([size]) for spec in outputs}, seconds, len(sizes), sum(sizes)
+                {spec.name: np.array([size]) for spec in outputs},
+                seconds / 2,
+                len(sizes),
+                sum(sizes),
             )
             for size in sizes
         ]
