@@ -86,6 +86,15 @@ size_t Frame::count() const {
   return std::visit([](const auto& rows) { return rows.count(); }, payload);
 }
 
+size_t Frame::bytes() const {
+  if (const auto* points = std::get_if<Points>(&payload)) {
+    return points->values.size() * sizeof(float);
+  }
+  const Voxels& voxels = std::get<Voxels>(payload);
+  return voxels.coords.size() * (voxels.FitsInt16() ? sizeof(int16_t) : sizeof(int32_t)) +
+         voxels.features.size() * sizeof(float);
+}
+
 Frame MakeFrame(const PointCloud& cloud, const ModelInfo& model, std::optional<float> fill) {
   if (cloud.columns() == 0 || cloud.values.size() % cloud.columns() != 0) {
     ThrowInvalid("the cloud has ", cloud.values.size(), " values in ", cloud.columns(),

@@ -66,12 +66,7 @@ void Pack(const Voxels& voxels, v1::Frame* message) {
   sites->set_num_features(Count("features", voxels.columns));
   sites->set_features_dtype(v1::FLOAT32);
   SetBytes(voxels.features, sites->mutable_features());
-  // Half the bytes for every grid a sensor sees; the server widens them again.
-  const bool narrow =
-      std::all_of(voxels.coords.begin(), voxels.coords.end(), [](int32_t coordinate) {
-        return coordinate >= std::numeric_limits<int16_t>::min() &&
-               coordinate <= std::numeric_limits<int16_t>::max();
-      });
+  const bool narrow = voxels.FitsInt16();
   sites->set_coords_dtype(narrow ? v1::INT16 : v1::INT32);
   if (narrow) {
     std::vector<int16_t> coords(voxels.coords.size());

@@ -89,6 +89,13 @@ std::vector<int64_t> VoxelGrid::Shape() const {
   return shape;
 }
 
+bool Voxels::FitsInt16() const {
+  return std::all_of(coords.begin(), coords.end(), [](int32_t coordinate) {
+    return coordinate >= std::numeric_limits<int16_t>::min() &&
+           coordinate <= std::numeric_limits<int16_t>::max();
+  });
+}
+
 Voxels Voxelize(const float* points, size_t count, size_t columns, const VoxelGrid& grid) {
   const std::vector<int64_t> shape = grid.Shape();
   const size_t axes = grid.axes();

@@ -49,12 +49,6 @@ void PrintError(const std::string& message) {
   std::cerr << "error: " << Printable(message) << std::endl;
 }
 
-uint64_t ArrayBytes(const Frame& frame) {
-  if (const auto* points = std::get_if<Points>(&frame.payload)) return points->values.size() * 4;
-  const Voxels& voxels = std::get<Voxels>(frame.payload);
-  return (voxels.coords.size() + voxels.features.size()) * 4;
-}
-
 // One run over the files: a thread that collects the answers beside the one that sends.
 class Run {
  public:
@@ -162,7 +156,7 @@ class Run {
     const std::string name = std::filesystem::path(file).filename().string();
     {
       std::lock_guard lock(mutex_);
-      report_.Sent(frame_id, name, frame->count(), ArrayBytes(*frame));
+      report_.Sent(frame_id, name, frame->count(), frame->bytes());
     }
     try {
       stream_->Send(*frame);

@@ -70,12 +70,20 @@ TEST(SmallCoordsAreSentAsInt16) {
   CHECK_EQ(large.coords().size(), 12U);
 }
 
+TEST(AFrameKnowsItsBytes) {
+  for (const int32_t coordinate : {7, 70'000}) {
+    const Frame frame = VoxelFrame({0, 0, coordinate});
+    CHECK_EQ(frame.bytes(), PayloadBytes(FrameMessage(frame).frame()));
+  }
+}
+
 TEST(PointsAreSentAsTheyAre) {
   const Frame frame{"", "", std::nullopt, Points{4, {1, 2, 3, 4, 5, 6, 7, 8}}};
   const auto message = FrameMessage(frame).frame();
   CHECK_EQ(message.points().num_points(), 2U);
   CHECK_EQ(message.points().num_fields(), 4U);
   CHECK_EQ(PayloadBytes(message), 32U);
+  CHECK_EQ(frame.bytes(), 32U);
 }
 
 TEST(TheTimeOfCaptureIsKept) {

@@ -61,6 +61,8 @@ struct Frame {
 
   // Points or sites.
   size_t count() const;
+  // Of its arrays, as they are sent.
+  size_t bytes() const;
 };
 
 // The frame a model takes out of a cloud: the columns it names, averaged per voxel of the model's

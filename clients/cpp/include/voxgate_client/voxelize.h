@@ -32,6 +32,8 @@ struct Voxels {
   std::vector<float> features;  // [N, columns]
 
   size_t count() const { return axes == 0 ? 0 : coords.size() / axes; }
+  // Whether int16 holds every coordinate, as for any grid a sensor sees: then they are sent so.
+  bool FitsInt16() const;
 };
 
 // Averages the points of each voxel, all columns, in float64 and in the order of the points.
