@@ -183,7 +183,7 @@ class ReadPart:
     """A payload's arrays, their bytes and values checked.
 
     `coords` int32 `[N, 1+D]`, None for points; `canonical`: they are in canonical order. `values`
-    `[N, C]` are features or points.
+    `[N, C]` are features or points, of the model's type.
     """
 
     values: Array
@@ -195,8 +195,8 @@ def read_part(part: Payload, spec: FrameSpec) -> ReadPart:
     """Check the bytes and values of a payload that `payload_of` accepted.
 
     Raises:
-        InvalidFrame: byte counts that do not fit, sites outside the grid, or values that are not
-            finite where the model forbids them.
+        InvalidFrame: byte counts that do not fit, sites outside the grid, values that are not
+            finite where the model forbids them, or too large for its type.
     """
     if isinstance(part, PointPart):
         return ReadPart(_read_values("points", part.points, part.dtype, part.count, spec))
@@ -219,7 +219,6 @@ def assemble(parts: Sequence[ReadPart], spec: FrameSpec) -> DecodedFrame:
     """
     first = parts[0]
     values = first.values if len(parts) == 1 else np.concatenate([p.values for p in parts])
-    values = values.astype(spec.features_dtype, copy=False)
     if first.coords is None:
         inputs = {"points": values, "point_batch": np.zeros(len(values), np.int32)}
         return DecodedFrame(inputs, len(values), None)
@@ -245,7 +244,7 @@ def _read_values(
     rows: int,
     spec: FrameSpec,
 ) -> Array:
-    """Rows as aligned floats, held to `spec.allow_nonfinite`."""
+    """Rows as aligned floats of the model's type, held to `spec.allow_nonfinite`."""
     wire, columns = _FLOAT_WIRE[dtype], spec.num_features
     sent = _bytes_of(name, data, wire, rows, columns)
     values: Array
@@ -262,7 +261,23 @@ def _read_values(
             _check_point_features(values, len(spec.spatial_shape))
         else:
             _refuse_nonfinite(name, values)
-    return values
+    return _converted(name, values, spec.features_dtype)
+
+
+def _converted(name: str, values: Array, dtype: np.dtype[Any]) -> Array:
+    """`values` as the model's type, which may reach less far than the one they came in."""
+    if values.dtype == dtype:
+        return values
+    with np.errstate(over="ignore"):
+        converted = values.astype(dtype)
+    lost = np.isfinite(values) & ~np.isfinite(converted)
+    if lost.any():
+        row, column = (int(i) for i in np.argwhere(lost)[0])
+        raise InvalidFrame(
+            f"{name}: row {row} column {column} is {values[row, column]:g}, "
+            f"the model takes {dtype.name} up to {np.finfo(dtype).max:g}"
+        )
+    return converted
 
 
 def _bytes_of(

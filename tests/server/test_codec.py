@@ -133,6 +133,16 @@ def test_half_precision_models_get_their_own_type() -> None:
     assert decoded.inputs["features"].dtype == np.float16
 
 
+@pytest.mark.parametrize("lenient", [False, True])
+def test_values_that_half_precision_cannot_hold_are_refused(lenient: bool) -> None:
+    spec = FrameSpec("voxels", GRID, 2, np.dtype(np.float16), lenient, 100, 10_000)
+    coords, features = random_sites(5)
+    features[2, 1] = -7e4
+    expected = "features: row 2 column 1 is -70000, the model takes float16 up to 65504"
+    with pytest.raises(InvalidFrame, match=expected):
+        decode([part(coords, features)], spec)
+
+
 DTYPES = [np.float32, np.float16, np.int8, np.uint8, np.int16, np.int32, np.int64, np.bool_]
 
 
