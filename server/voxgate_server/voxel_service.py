@@ -184,6 +184,7 @@ class VoxelService:
         remaining = context.time_remaining()
         deadline = math.inf if remaining is None else time.monotonic() + remaining
 
+        hold = self._admission.admit(self._admission.account(client), size)
         execution: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
         self._executions.add(execution)
 
@@ -195,7 +196,6 @@ class VoxelService:
             else:
                 execution.set_result(outcome)
 
-        hold = self._admission.admit(self._admission.account(client), size)
         try:
             queue = served.unary_queue(client.key)
             await served.enqueue(ticket, outputs, queue, resolve, deadline)
@@ -212,6 +212,8 @@ class VoxelService:
         self._enter()
         try:
             client = self._identify(context)
+            if self._draining:
+                raise Draining(DRAINING_MESSAGE)
             account = self._admission.account(client)
             account.open_stream()
             try:
@@ -244,8 +246,6 @@ class VoxelService:
             context.invocation_metadata(),
         )
         self._sessions.add(session)
-        if self._draining:
-            session.begin_drain()
         return session
 
     # What calls share ---------------------------------------------------------------------------
