@@ -43,6 +43,9 @@ from voxgate_server.wire import Parsed, parse
 log = logging.getLogger(__name__)
 
 DRAINING_MESSAGE = "the server is stopping: open a new stream elsewhere"
+# Seconds that the client of a drained stream has to close it. If the server were first, while the
+# client writes, grpc.aio would give that client none of the answers it has not read.
+_LINGER = 1.0
 
 
 class Call(Protocol):
@@ -96,6 +99,7 @@ class StreamSession:
         self._draining = False
         self._starved = False
         self._chunk_timer: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -145,7 +149,7 @@ class StreamSession:
         for ticket in list(self._tickets.values()):
             self._withdraw(ticket)
             self._fail(ticket, Draining("the server stopped before this frame was answered"))
-        self._check_end()
+        self._finish_drain()
 
     @property
     def served(self) -> ServedModel:
@@ -187,6 +191,9 @@ class StreamSession:
                 await self._wait_until_readable()
                 raw = await self._read()
                 if not isinstance(raw, bytes):  # grpc.aio.EOF
+                    # A connection that breaks ends the reading in the same way and only then
+                    # cancels the call: what is read now comes behind that.
+                    await self._read()
                     break
                 await self._handle(raw, time.monotonic())
                 self._arm_chunk_timer()
@@ -446,7 +453,19 @@ class StreamSession:
 
     def _check_end(self) -> None:
         idle = self.open is None or (self.open.state.idle and not self._tickets)
-        if (self._half_closed or self._draining) and idle and not self._end.done():
+        if not idle or self._end.done():
+            return
+        if self._half_closed:
+            self._end.set_result(None)
+        elif self._draining and self._linger is None:
+            self._linger = asyncio.get_running_loop().call_later(_LINGER, self._finish_drain)
+
+    def _finish_drain(self) -> None:
+        """End a drained stream: its client was told and has had its time."""
+        if self.open is not None:
+            state = self.open.state
+            self._break_arriving(lambda: state.give_up(Draining(DRAINING_MESSAGE)))
+        if not self._end.done():
             self._end.set_result(None)
 
     def _end_with(self, error: Exception) -> None:
@@ -455,8 +474,9 @@ class StreamSession:
 
     def _hang_up(self) -> None:
         """Count what was left unanswered as cancelled and let nothing of it run or be written."""
-        if self._chunk_timer is not None:
-            self._chunk_timer.cancel()
+        for timer in (self._chunk_timer, self._linger):
+            if timer is not None:
+                timer.cancel()
         if self.open is not None:
             self._models.remove_session(self)
             self.open.close()

@@ -81,14 +81,14 @@ class LoadedStream:
         await asyncio.wait_for(self.task, PATIENCE)
 
     def scale(self, frame_id: str) -> float:
-        """What the model that gave this result multiplies with: see `voxel_model`."""
+        """What the model that gave this result multiplies with: see `picky_model`."""
         payload = self.sent[frame_id].voxels
         coords = np.frombuffer(payload.coords, np.int32).reshape(-1, 3)
         features = np.frombuffer(payload.features, np.float32).reshape(-1, 2)
-        score = arrays(self.results[frame_id])["score"]
-        scales = (score - coords[:, 1]) / features[:, 0]
-        np.testing.assert_allclose(scales, scales[0], rtol=1e-3)
-        return round(float(scales[0]), 2)
+        first, score = features[:, 0], arrays(self.results[frame_id])["score"]
+        scale = round(float(first @ (score - coords[:, 1]) / (first @ first)), 2)
+        np.testing.assert_allclose(score, scale * first + coords[:, 1], atol=1e-4)
+        return scale
 
     async def _run(self) -> None:
         number = 0
@@ -97,9 +97,10 @@ class LoadedStream:
             while not self._ending and len(self.unanswered) < self._window:
                 await self._send(frame(f"{number}", SITES, number))
                 number += 1
-            if self._ending and not half_closed and not self.draining:
+            if self._ending and not half_closed:
                 half_closed = True
-                await self._stream.call.done_writing()
+                with contextlib.suppress(asyncio.InvalidStateError):
+                    await self._stream.call.done_writing()
             if not await self._read():
                 break
         self.code = await self._stream.code()
@@ -138,7 +139,7 @@ class LoadedStream:
         self._changed.set()
         return True
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         errors = [f"{e.frame_id}: {e.code} {e.message}" for e in self.errors.values()][:3]
         return (
             f"{len(self.sent)} sent, {len(self.results)} results, {len(self.errors)} errors "
