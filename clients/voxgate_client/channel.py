@@ -32,7 +32,9 @@ def channel_options(max_answer_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", max_answer_bytes),
         # A vehicle that changes networks loses its peer without a FIN: found within 30 s.
         ("grpc.keepalive_time_ms", 10_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 15_000),
+        # What ends the wait in gRPC of today, whose default is a minute, whatever the line above.
+        ("grpc.http2.ping_timeout_ms", 15_000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.keepalive_permit_without_calls", 0),
         # gRPC's own waits grow to two minutes, in which calls fail though the server is back.

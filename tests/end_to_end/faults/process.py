@@ -44,12 +44,16 @@ class Scrape:
 
     def outcomes(self, **labels: str) -> dict[str, float]:
         """Frames by outcome over all models, the zeros left out."""
+        return self.by("voxgate_frames_total", "outcome", **labels)
+
+    def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
+        """A metric's sums by `label` over its samples with `labels`, the zeros left out."""
         totals: dict[str, float] = {}
         for sample in self._samples:
-            counted = sample.name == "voxgate_frames_total" and sample.value
+            counted = sample.name == name and sample.value
             if counted and labels.items() <= sample.labels.items():
-                outcome = sample.labels["outcome"]
-                totals[outcome] = totals.get(outcome, 0) + sample.value
+                key = sample.labels[label]
+                totals[key] = totals.get(key, 0) + sample.value
         return totals
 
     @property
@@ -73,7 +77,8 @@ class Scrape:
         in_flight = self.total("voxgate_frames_in_flight")
         return (
             f"received {self.received:g}, outcomes {self.outcomes()}, in flight {in_flight:g} "
-            f"frames, {self.in_flight_bytes:g} bytes"
+            f"frames, {self.in_flight_bytes:g} bytes, streams closed "
+            f"{self.by('voxgate_streams_closed_total', 'code')}"
         )
 
 
