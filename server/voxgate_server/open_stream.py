@@ -42,6 +42,7 @@ class OpenStream:
         self._priority = min(request.priority, client.max_priority)
         self._unusable: RequestError | None = None
         self._next: ServedModel | None = None
+        self._kept: ServedModel | None = None
         self.queue = self._new_queue()
         self.state: StreamState[Outgoing] = StreamState(
             self.served.engine.frame_spec,
@@ -59,11 +60,16 @@ class OpenStream:
     def follow(self, served: ServedModel) -> None:
         """New frames go to `served`; one that is arriving still goes where it began."""
         self._next = served
-        if not self.state.arriving:
-            self.settle()
+        self.settle()
 
     def settle(self) -> None:
-        """No frame is arriving: the time to change the version, if one is due."""
+        """See to the version: it stays while a frame is arriving, and then changes if it is due."""
+        if self.state.arriving:
+            if self._kept is None and not self.served.retired:
+                self._kept = self.served
+                self.served.keep()
+            return
+        self._let_go()
         if self._next is None:
             return
         self.served.metrics.stream_closed()
@@ -81,12 +87,18 @@ class OpenStream:
         """Raise what a new frame is to be answered with if the model has gone or changed."""
         if self._unusable is not None:
             raise self._unusable
-        if self.served.retired and self._next is None:
+        if self.served.retired and self._kept is None:
             model = self.served.model
             raise ModelNotFound(f"model {model.name!r} version {model.version} was unloaded")
 
     def close(self) -> None:
+        self._let_go()
         self.served.metrics.stream_closed()
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._kept.let_go()
+            self._kept = None
 
     def _new_queue(self) -> StreamQueue:
         return StreamQueue(self.max_queued_frames, self._latest, self._priority)

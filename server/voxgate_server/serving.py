@@ -85,7 +85,7 @@ class ServedModel:
         self._workers = workers
         self._max_waiting = max_waiting
         self._unary_queues: dict[str, StreamQueue] = {}
-        self._tickets = 0
+        self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
 
@@ -93,18 +93,25 @@ class ServedModel:
 
     def admit(self, arrival: Arrival) -> Ticket:
         """Count a frame that has arrived; `leave` when it is answered."""
-        self._tickets += 1
-        self._unused.clear()
+        self.keep()
         return Ticket(arrival, self.metrics.frame_received(), self)
 
     def leave(self, ticket: Ticket) -> None:
         assert ticket.served is self
-        self._tickets -= 1
-        if not self._tickets:
+        self.let_go()
+
+    def keep(self) -> None:
+        """Let the version stay until `let_go`: a frame for it is arriving."""
+        self._users += 1
+        self._unused.clear()
+
+    def let_go(self) -> None:
+        self._users -= 1
+        if not self._users:
             self._unused.set()
 
     async def wait_until_unused(self) -> None:
-        """Wait until every frame in hand is answered."""
+        """Wait until every frame in hand is answered and none is arriving."""
         await self._unused.wait()
 
     def unary_queue(self, client: str) -> StreamQueue:

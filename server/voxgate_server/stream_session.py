@@ -289,8 +289,7 @@ class StreamSession:
                 await self._admit(event)
         if state.arriving is not None:
             self._begin_reads(state.arriving)
-        else:
-            opened.settle()
+        opened.settle()
 
     def _begin_reads(self, arrival: Arrival) -> None:
         """Check the chunks that are here while the next one is on its way."""
