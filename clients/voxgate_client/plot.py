@@ -79,7 +79,7 @@ def _plot_over_time(axes: Axes, report: BenchReport) -> None:
         value = float(np.percentile(client, percent))
         axes.axhline(value, color="#000000", linestyle=style, linewidth=1.2)
         axes.annotate(
-            f"p{percent} {value:.3g} ms",
+            f"p{percent} {_milliseconds(value)}",
             (1.0, value),
             xycoords=("axes fraction", "data"),
             xytext=(-4, 3),
@@ -109,7 +109,7 @@ def _plot_by_stage(axes: Axes, report: BenchReport) -> None:
             share,
             where="post",
             color=_COLORS[stage],
-            label=f"{stage} {median:.3g} ms",
+            label=f"{stage} {_milliseconds(median)}",
             linewidth=3.4 if stage == "total" else 1.6,  # the client's line may lie on it
         )
         lowest, highest = min(lowest, float(values[0])), max(highest, float(values[-1]))
@@ -123,3 +123,8 @@ def _plot_by_stage(axes: Axes, report: BenchReport) -> None:
     axes.set_xlabel("time, ms (log)")
     axes.set_ylabel("frames, %")
     axes.grid(alpha=0.25, which="both")
+
+
+def _milliseconds(value: float) -> str:
+    """Three digits, and no powers of ten."""
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
