@@ -67,18 +67,25 @@ class Outbox:
         self._hold = hold
         self._queue: asyncio.Queue[Outgoing | None] = asyncio.Queue()
         self._drained = asyncio.Event()
+        self._unwritten = 0
 
     @property
     def full(self) -> bool:
-        return self._queue.qsize() > self.max_unwritten
+        return self._unwritten > self.max_unwritten
 
     @property
     def overfull(self) -> bool:
         """Even for a frame that is arriving, which is otherwise read to its end."""
-        return self._queue.qsize() > 2 * self.max_unwritten
+        return self._unwritten > 2 * self.max_unwritten
+
+    def reserve(self, message: Outgoing) -> None:
+        """Count a message as unwritten from now on, whether it is put now or, as a result that
+        waits for older ones, later."""
+        self._hold.add(len(message.raw))
+        self._unwritten += 1
 
     def put(self, message: Outgoing) -> None:
-        self._hold.add(len(message.raw))
+        """Have a message written that has been reserved."""
         self._queue.put_nowait(message)
 
     def close(self) -> None:
@@ -98,6 +105,7 @@ class Outbox:
             CallBroken: the client is gone; what is left is for `drop`.
         """
         while (message := await self._queue.get()) is not None:
+            self._unwritten -= 1
             try:
                 await self._write(message.raw)
             except Exception as error:  # gRPC raises its own, its core's and asyncio's here

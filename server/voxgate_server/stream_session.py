@@ -409,7 +409,9 @@ class StreamSession:
                 captured_at=arrival.captured_at,
             )
             record_span(self._spans, ticket, "ok", self._parent)
-            self._put_all(self._opened.state.succeed(arrival.frame_id, Outgoing(raw, end)))
+            answer = Outgoing(raw, end)
+            self.outbox.reserve(answer)
+            self._put_all(self._opened.state.succeed(arrival.frame_id, answer))
 
     def _fail(self, ticket: Ticket, error: RequestError) -> None:
         """Answer an admitted frame, unless it has its answer."""
@@ -431,12 +433,16 @@ class StreamSession:
     ) -> None:
         answer = pb.FrameError(frame_id=frame_id, code=wire_code(error), message=str(error))
         raw = pb.StreamResponse(error=answer).SerializeToString()
-        self._put_all([Outgoing(raw, FrameEnd(frame_id, count, metrics, error))])
+        self._put(Outgoing(raw, FrameEnd(frame_id, count, metrics, error)))
 
     def _send(self, response: pb.StreamResponse) -> None:
-        self._put_all([Outgoing(response.SerializeToString())])
+        self._put(Outgoing(response.SerializeToString()))
 
     # Writing and ending -------------------------------------------------------------------------
+
+    def _put(self, message: Outgoing) -> None:
+        self.outbox.reserve(message)
+        self._put_all([message])
 
     def _put_all(self, messages: list[Outgoing]) -> None:
         for message in messages:
