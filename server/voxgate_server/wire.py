@@ -28,6 +28,10 @@ _FIXED_BYTES = {1: 8, 5: 4}
 _MAX_VARINT_BYTES = 10
 # Protobuf refuses tags and lengths that are written longer.
 _MAX_HEAD_BYTES = 5
+# Messages are parsed on the event loop. Beside its arrays none needs a hundredth of this; 100 MiB
+# of empty strings would cost every stream seconds, and eight times their size in memory.
+MAX_REST_BYTES = 1 << 16
+_MAX_FIELDS = 256
 
 Arrays: TypeAlias = Mapping[str, memoryview]
 NO_ARRAYS: Arrays = {}
@@ -42,14 +46,15 @@ class Parsed(Generic[M]):
 
 
 class _Irregular(Exception):
-    """Bytes that only protobuf itself should judge."""
+    """Bytes that only protobuf itself should judge, if they are few."""
 
 
 def parse(kind: type[M], raw: bytes) -> Parsed[M]:
     """Parse a message.
 
     Raises:
-        InvalidRequest: `raw` is no message of this kind.
+        InvalidRequest: `raw` is no message of this kind, or one of over 64 KiB beside its arrays.
+            Arrays that come twice, or after very many fields, count as no arrays.
     """
     arrays: dict[str, memoryview] = {}
     rest = raw
@@ -58,6 +63,11 @@ def parse(kind: type[M], raw: bytes) -> Parsed[M]:
             rest = _cut(memoryview(raw), _layout(kind.DESCRIPTOR), arrays)
         except _Irregular:
             arrays, rest = {}, raw
+    if len(rest) > MAX_REST_BYTES:
+        raise InvalidRequest(
+            f"message of {len(raw)} bytes: {len(rest)} of them are no array of voxels or points, "
+            f"the limit is {MAX_REST_BYTES}"
+        )
     try:
         return Parsed(kind.FromString(rest), arrays)
     except DecodeError as error:
@@ -92,9 +102,12 @@ def _layout(descriptor: Descriptor) -> _Layout:
 def _cut(view: memoryview, layout: _Layout, arrays: dict[str, memoryview]) -> bytes:
     """The message in `view` without its arrays, which go into `arrays`."""
     kept: list[Any] = []
-    at, kept_from = 0, 0
+    at, kept_from, fields = 0, 0, 0
     descended = False
     while at < len(view):
+        fields += 1
+        if fields > _MAX_FIELDS:
+            raise _Irregular
         field_at = at
         tag, at = _varint(view, at, _MAX_HEAD_BYTES)
         number, wire_type = tag >> 3, tag & 7

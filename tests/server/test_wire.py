@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from google.protobuf.message import DecodeError, Message
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from voxgate_protos import voxel_inference_pb2 as pb
 from voxgate_server.errors import InvalidRequest
-from voxgate_server.wire import Parsed, encode_varint, parse
+from voxgate_server.wire import MAX_REST_BYTES, Parsed, encode_varint, parse
 
 BIG = 5000
 
@@ -99,6 +100,35 @@ def joined(*pieces: Message) -> bytes:
 )  # fmt: skip
 def test_odd_but_legal_messages_mean_what_protobuf_says(raw: bytes) -> None:
     assert restored(parse(pb.StreamRequest, raw)) == pb.StreamRequest.FromString(raw)
+
+
+def named(outputs: bytes) -> bytes:
+    """An `open` with these bytes as its fields."""
+    return b"\x0a" + encode_varint(len(outputs)) + outputs
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x78\x00" * (8 << 20),  # unknown fields
+        named(b"\x1a\x00" * (8 << 20)),  # outputs with empty names
+        pb.StreamRequest(cancel_frame_id="x" * (16 << 20)).SerializeToString(),
+        joined(
+            *[pb.StreamRequest(frame=voxel_frame(bytes(8 << 20), b""))] * 2,
+        ),
+    ],
+    ids=["fields", "names", "string", "twice"],
+)
+def test_what_is_no_array_is_small_and_refused_without_parsing(raw: bytes) -> None:
+    started = time.process_time()
+    with pytest.raises(InvalidRequest, match=rf"limit is {MAX_REST_BYTES}"):
+        parse(pb.StreamRequest, raw)
+    assert time.process_time() - started < 0.1
+
+
+def test_many_fields_in_a_small_message_are_parsed() -> None:
+    raw = named(b"\x1a\x00" * 10_000)
+    assert len(parse(pb.StreamRequest, raw).message.open.outputs) == 10_000
 
 
 def test_unparsable_bytes_are_refused_with_their_size() -> None:
