@@ -11,6 +11,7 @@ from tests.end_to_end.faults.picky_model import picky_model
 
 # Short, so that two looks do not take long.
 POLL_INTERVAL = 0.1
+FILES = {"model": "model.onnx", "config": "config.yaml"}
 _numbers = itertools.count()
 
 
@@ -21,18 +22,26 @@ def staging(root: Path) -> Path:
     return folder
 
 
-def rename_in(root: Path, name: str, version: int, *, scale: float) -> None:
-    """Write a picky model elsewhere and rename its directory to NAME/VERSION."""
-    folder = staging(root) / "model"
-    picky_model(folder / "model.onnx", scale=scale)
+def model_bytes(root: Path, *, scale: float) -> bytes:
+    """A picky model's file."""
+    return picky_model(staging(root) / FILES["model"], scale=scale).read_bytes()
+
+
+def rename_in(root: Path, name: str, version: int, **files: bytes) -> None:
+    """Write these FILES elsewhere and rename their directory to NAME/VERSION."""
+    folder = staging(root)
+    for kind, content in files.items():
+        (folder / FILES[kind]).write_bytes(content)
     (root / name).mkdir(exist_ok=True)
     folder.rename(root / name / f"{version}")
 
 
-def replace_file(root: Path, name: str, version: int, *, scale: float) -> None:
-    """Write a picky model elsewhere and rename it over the version's model.onnx."""
-    replacement = picky_model(staging(root) / "model.onnx", scale=scale)
-    replacement.replace(root / name / f"{version}" / "model.onnx")
+def replace_file(root: Path, name: str, version: int, **files: bytes) -> None:
+    """Write these FILES elsewhere and rename each over the version's own."""
+    folder = staging(root)
+    for kind, content in files.items():
+        (folder / FILES[kind]).write_bytes(content)
+        (folder / FILES[kind]).replace(root / name / f"{version}" / FILES[kind])
 
 
 def take_out(root: Path, name: str, version: int) -> None:

@@ -16,7 +16,13 @@ import numpy as np
 import pytest
 from tests.end_to_end.faults.conftest import StartProcess
 from tests.end_to_end.faults.load import NOT_FOUND, LoadedStream, loaded_streams
-from tests.end_to_end.faults.model_files import POLL_INTERVAL, rename_in, replace_file, take_out
+from tests.end_to_end.faults.model_files import (
+    POLL_INTERVAL,
+    model_bytes,
+    rename_in,
+    replace_file,
+    take_out,
+)
 from tests.end_to_end.faults.process import ServerProcess, opened
 from tests.server.driver import TIMEOUT, arrays, chunks, frame
 
@@ -33,7 +39,7 @@ OPENINGS: list[dict[str, Any]] = [{}, {"unordered": True}, {"chunked": True}]
 def models(tmp_path: Path) -> Path:
     """A folder with version 1 of `voxels`, of scale 2."""
     folder = tmp_path / "models"
-    rename_in(folder, "voxels", 1, scale=2)
+    rename_in(folder, "voxels", 1, model=model_bytes(folder, scale=2))
     return folder
 
 
@@ -73,12 +79,12 @@ async def test_a_new_version_and_replaced_files_take_over_under_load(
         *following, pinned = streams
         for stream in streams:
             await stream.more()
-        rename_in(models, "voxels", 2, scale=3)
+        rename_in(models, "voxels", 2, model=model_bytes(models, scale=3))
         for stream in following:
             await stream.until(lambda s: s.reloads == ["2"], "notice of version 2")
         for stream in streams:
             await stream.more()
-        replace_file(models, "voxels", 2, scale=4)
+        replace_file(models, "voxels", 2, model=model_bytes(models, scale=4))
         for stream in following:
             await stream.until(lambda s: s.reloads == ["2", "2"], "notice of the new files")
         for stream in streams:
@@ -127,7 +133,7 @@ async def test_a_frame_that_is_arriving_stays_with_the_version_it_began_with(
             lambda now: now.total("voxgate_received_bytes_total") == arrived, "first chunks"
         )
         async with loaded_streams(server, OPENINGS) as loaded:
-            replace_file(models, "voxels", 1, scale=3)
+            replace_file(models, "voxels", 1, model=model_bytes(models, scale=3))
             for load in loaded:
                 await load.until(lambda s: s.reloads, "notice of the new files")
                 await load.more()
