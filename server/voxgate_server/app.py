@@ -198,7 +198,7 @@ def _check_free(host: str, port: int, address: str) -> None:
 
 
 async def serve(settings: Settings, announce: Callable[[Addresses, list[Model]], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the drain at once.
+    """Serve until SIGTERM or SIGINT, then drain; a second SIGINT ends the drain at once.
 
     Raises:
         StartupError: the server cannot start.
@@ -208,12 +208,13 @@ async def serve(settings: Settings, announce: Callable[[Addresses, list[Model]],
     stop = asyncio.Event()
     hurry = asyncio.Event()
 
-    def on_signal() -> None:
+    def on_interrupt() -> None:
         (hurry if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    # Only Ctrl-C hurries: supervisors send SIGTERM more than once.
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, on_interrupt)
     try:
         addresses = await app.start()
     except StartupError:

@@ -8,7 +8,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import onnxruntime as ort
 from onnxruntime.capi import build_and_package_info
@@ -43,6 +43,7 @@ OUTCOMES: Final[tuple[Outcome, ...]] = (
     "unavailable",
     "failed",
 )
+_STREAM_CODES: Final = ("OK", "CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND", "UNAVAILABLE")
 # The part of a model's runs that its custom operators do not account for.
 ONNX_OPERATOR: Final = "onnx"
 # Ages outside this range, in seconds, say something of the sender's clock and nothing of the frame.
@@ -305,6 +306,8 @@ class Metrics:
         )
         self.model_loads = counter("model_loads", "Attempts to load a model", "model", "outcome")
         self.streams_closed = counter("streams_closed", "Ended StreamInfer calls", "code")
+        for code in _STREAM_CODES:  # a series that begins at 1 hides its first event from rate()
+            self.streams_closed.labels(code)
         self.auth_failures = counter("auth_failures", "Calls without a valid credential")
         build = self._gauge("build_info", "What is running", "version", "onnxruntime", "cuda")
         build.labels(voxgate_ops.__version__, ort.__version__, _cuda_version()).set(1)
@@ -344,7 +347,9 @@ class Metrics:
 
     def model_load(self, model: str, outcome: LoadOutcome) -> None:
         """Count an attempt to load a version of `model`, the name of a folder of the repository."""
-        self.model_loads.labels(model, outcome).inc()
+        # Both series begin at 0 with the first load, so that a later failure is an increase.
+        counted = {known: self.model_loads.labels(model, known) for known in get_args(LoadOutcome)}
+        counted[outcome].inc()
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""

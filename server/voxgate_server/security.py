@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from voxgate_server.errors import PermissionDenied, StartupError, Unauthenticated
+from voxgate_server.errors import StartupError, Unauthenticated
 from voxgate_server.reloaded_files import ReloadedFiles
 from voxgate_server.settings import Settings
 from voxgate_server.tls import ServerCertificates
@@ -50,14 +50,6 @@ class Client:
 
     def may_use(self, model: str) -> bool:
         return self.models is None or any(fnmatchcase(model, name) for name in self.models)
-
-    def check_model(self, model: str) -> None:
-        """Raise PermissionDenied unless this client may use `model`, existing or not."""
-        if not self.may_use(model):
-            raise PermissionDenied(
-                f"model: {self.name} may not use {model[:_MAX_NAME]!r}, only "
-                f"{', '.join(sorted(self.models or ()))}"
-            )
 
     def clip_priority(self, priority: int) -> int:
         """`priority`, or the highest that this client may use."""
