@@ -15,7 +15,13 @@ import grpc
 from voxgate_ops.errors import ModelError
 from voxgate_protos import admin_pb2 as pb
 from voxgate_protos import admin_pb2_grpc as pb_grpc
-from voxgate_server.errors import RequestError, StartupError, Unauthenticated, status_code
+from voxgate_server.errors import (
+    RequestError,
+    StartupError,
+    Unauthenticated,
+    status_code,
+    status_text,
+)
 from voxgate_server.repository import Model, Repository
 from voxgate_server.tokens import Metadata
 
@@ -24,8 +30,6 @@ HOST = "127.0.0.1"
 
 # Names and versions: nothing that is asked for is longer.
 _MAX_REQUEST_BYTES = 16 << 10
-# gRPC sends status messages as headers, which it limits to 8 KiB.
-_MAX_STATUS_CHARS = 1000
 
 CheckCredential: TypeAlias = Callable[[Metadata], None]
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -128,13 +132,13 @@ class _Doorkeeper(grpc.aio.ServerInterceptor):
         except Unauthenticated as error:
             self._on_refused()
             log.warning("admin: %s refused: no valid credential", handler_call_details.method)
-            return _refusal(str(error))
+            return _refusal(status_text(error))
         return await continuation(handler_call_details)
 
 
 def _refusal(reason: str) -> Any:
     async def refuse(_: bytes, context: Context) -> bytes:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, reason[:_MAX_STATUS_CHARS])
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, reason)
 
     return grpc.unary_unary_rpc_method_handler(refuse)
 
@@ -144,10 +148,10 @@ async def _answer(context: Context, work: Awaitable[T]) -> T:
     try:
         return await work
     except RequestError as error:
-        code, reason = status_code(error), str(error)
+        code, reason = status_code(error), status_text(error)
     except ModelError as error:
-        code, reason = grpc.StatusCode.FAILED_PRECONDITION, str(error)
-    await context.abort(code, reason[:_MAX_STATUS_CHARS])
+        code, reason = grpc.StatusCode.FAILED_PRECONDITION, status_text(error)
+    await context.abort(code, reason)
 
 
 def _listed(model: Model) -> pb.ModelVersion:

@@ -217,11 +217,11 @@ class Admission:
         return self._accounts.account(client)
 
     def hold(self, account: ClientAccount) -> Hold:
-        """An empty Hold of `account`, for what a stream has read."""
+        """An empty Hold of `account`, for what a call reads and is answered."""
         return Hold(account, self.bytes)
 
-    def admit(self, account: ClientAccount, size: int) -> Hold:
-        """A Hold of `size` bytes for a call that was read whole before it could be held back.
+    def check_room(self, account: ClientAccount) -> None:
+        """Refuse a call of one message before it is read: its client may as well send it again.
 
         Raises:
             Overloaded: the client or the server has all the bytes in flight that it may have.
@@ -232,6 +232,10 @@ class Admission:
                 f"max_in_flight_bytes: the server has {self.bytes.used} bytes in flight of at "
                 f"most {self.bytes.limit}: send again later"
             )
+
+    def admit(self, account: ClientAccount, size: int) -> Hold:
+        """A Hold of the `size` bytes of such a call. Raises Overloaded as `check_room` does."""
+        self.check_room(account)
         hold = self.hold(account)
         hold.add(size)
         return hold

@@ -107,6 +107,14 @@ def status_code(error: RequestError) -> grpc.StatusCode:
     return _STATUS[type(error)][0]
 
 
+def status_text(error: Exception) -> str:
+    """What a status says of `error`: gRPC sends it as a header and takes 8 KiB of those.
+
+    A character takes up to 12 bytes there.
+    """
+    return str(error)[:600]
+
+
 def wire_code(error: RequestError) -> int:
     """The google.rpc.Code number of `status_code(error)`, as FrameError carries it."""
     number: int = status_code(error).value[0]

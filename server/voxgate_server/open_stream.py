@@ -35,11 +35,11 @@ class OpenStream:
         self.served = models.find(request.model, request.version, client)
         self.outputs: Sequence[OutputSpec] = self.served.engine.select(request.outputs)
         self.pinned = bool(request.version)
-        self._wanted = list(request.outputs)
+        self._wanted = list(dict.fromkeys(request.outputs))
         self._latest = request.policy == pb.LATEST
         asked = request.max_queued_frames or settings.queued_frames
         self.max_queued_frames = 1 if self._latest else min(asked, settings.max_queued_frames)
-        self._priority = min(request.priority, client.max_priority)
+        self._priority = client.clip_priority(request.priority)
         self._unusable: RequestError | None = None
         self._next: ServedModel | None = None
         self._kept: ServedModel | None = None

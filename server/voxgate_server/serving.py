@@ -28,6 +28,7 @@ from voxgate_server.errors import InternalError, ModelLimitExceeded, Outcome, Re
 from voxgate_server.metrics import FrameCount, ModelMetrics, Stage
 from voxgate_server.repository import Model
 from voxgate_server.scheduler import Job, Scheduler, StreamQueue
+from voxgate_server.security import Client
 from voxgate_server.streams import Arrival
 from voxgate_server.telemetry import FrameSpans
 
@@ -84,7 +85,7 @@ class ServedModel:
         self.retired = False
         self._workers = workers
         self._max_waiting = max_waiting
-        self._unary_queues: dict[str, StreamQueue] = {}
+        self._unary_queues: dict[tuple[str, int], StreamQueue] = {}
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -114,15 +115,16 @@ class ServedModel:
         """Wait until every frame in hand is answered and none is arriving."""
         await self._unused.wait()
 
-    def unary_queue(self, client: str) -> StreamQueue:
+    def unary_queue(self, client: Client) -> StreamQueue:
         """Where a client's calls of `Infer` wait: together they take turns as one stream."""
-        queues = self._unary_queues
-        if client not in queues:
+        queues, priority = self._unary_queues, client.clip_priority(0)
+        key = client.key, priority
+        if key not in queues:
             if len(queues) >= _MAX_IDLE_QUEUES:
-                for idle in [key for key, queue in queues.items() if not queue.waiting]:
+                for idle in [other for other, queue in queues.items() if not queue.waiting]:
                     del queues[idle]
-            queues[client] = StreamQueue(self._max_waiting)
-        return queues[client]
+            queues[key] = StreamQueue(self._max_waiting, priority=priority)
+        return queues[key]
 
     # Decode and queue ----------------------------------------------------------------------------
 
@@ -216,9 +218,11 @@ def record_span(
 ) -> None:
     """The trace of an answered frame."""
     model, arrival = ticket.served.model, ticket.arrival
+    # In one step: a worker may be encoding the answer of a frame whose client has hung up.
+    stages = list(ticket.stages.items())
     spans.record(
         frame=arrival.frame_id,
-        stages=[(name, *times) for name, times in ticket.stages.items() if name != "total"],
+        stages=[(name, *times) for name, times in stages if name != "total"],
         attributes={
             "model": model.name,
             "version": model.version,

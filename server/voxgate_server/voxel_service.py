@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeAlias
 
 import grpc
 
@@ -18,11 +19,14 @@ from voxgate_server.codec import check_limits, payload_of
 from voxgate_server.engine import Execution
 from voxgate_server.errors import (
     Draining,
+    InternalError,
+    InvalidRequest,
     Outcome,
     RequestError,
     Unauthenticated,
     outcome_of,
     status_code,
+    status_text,
 )
 from voxgate_server.metrics import Metrics
 from voxgate_server.outbox import CallBroken
@@ -36,8 +40,6 @@ from voxgate_server.telemetry import FrameSpans
 from voxgate_server.wire import Parsed, parse
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["VoxelInference"].full_name
-# gRPC sends status messages as headers, which it limits to 8 KiB.
-_MAX_STATUS_CHARS = 1000
 # Time for answers already given to reach their clients once a drain has run out.
 _EXPIRED_GRACE = 1.0
 
@@ -70,7 +72,7 @@ class VoxelService:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._sessions: set[StreamSession] = set()
-        self._executions: set[asyncio.Future[Execution]] = set()
+        self._executions: set[asyncio.Future[Execution | RequestError]] = set()
 
     @property
     def draining(self) -> bool:
@@ -87,52 +89,71 @@ class VoxelService:
             session.expire()
         for execution in self._executions:
             if not execution.done():
-                execution.set_exception(Draining("the server stopped before this was answered"))
+                execution.set_result(Draining("the server stopped before this was answered"))
         await self._wait_until_quiet(_EXPIRED_GRACE)
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """The handler to register. It has no deserializers: every call parses for itself."""
-        unary = grpc.unary_unary_rpc_method_handler
+        """The handler to register. It has no deserializers: every call parses for itself.
+
+        All are streams to grpc.aio, which on the wire is the same. It would read the message of a
+        unary call before anyone could ask whose it is, and write its answer when nobody could
+        count it any more.
+        """
         return grpc.method_handlers_generic_handler(
             SERVICE_NAME,
             {
-                "Infer": unary(self._answering(self._infer)),
-                "StreamInfer": grpc.stream_stream_rpc_method_handler(self._stream_infer),
-                "ListModels": unary(self._answering(self._list_models)),
-                "GetModel": unary(self._answering(self._get_model)),
+                name: grpc.stream_stream_rpc_method_handler(self._ending_well(call))
+                for name, call in (
+                    ("Infer", self._infer),
+                    ("StreamInfer", self._stream_infer),
+                    ("ListModels", self._list_models),
+                    ("GetModel", self._get_model),
+                )
             },
         )
 
     # Calls --------------------------------------------------------------------------------------
 
-    def _answering(
-        self, call: Callable[[bytes, Context], Awaitable[bytes]]
-    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        """`call` with its RequestErrors as the status of the RPC."""
+    def _ending_well(
+        self, call: Callable[[Context], Awaitable[None]]
+    ) -> Callable[[object, Context], Awaitable[None]]:
+        """`call` with its errors as the status of the RPC."""
 
-        async def answer(raw: bytes, context: Context) -> bytes:
+        async def answer(_: object, context: Context) -> None:
             try:
-                return await call(raw, context)
+                await call(context)
+                return
+            except CallBroken:
+                log.debug("call broken by its client")
+                return
             except RequestError as error:
-                await context.abort(status_code(error), str(error)[:_MAX_STATUS_CHARS])
+                refusal = error
+            except Exception:
+                log.exception("a call failed")
+                refusal = InternalError("the server failed on this call, its log says how")
+            await context.abort(status_code(refusal), status_text(refusal))
 
         return answer
 
-    async def _list_models(self, raw: bytes, context: Context) -> bytes:
+    async def _list_models(self, context: Context) -> None:
         client = self._identify(context)
-        parse(pb.ListModelsRequest, raw)
+        parse(pb.ListModelsRequest, await _receive(context))
         infos = [model.info() for model in self._models.visible(client)]
-        return pb.ListModelsResponse(models=infos).SerializeToString()
+        await _send(context, pb.ListModelsResponse(models=infos).SerializeToString())
 
-    async def _get_model(self, raw: bytes, context: Context) -> bytes:
+    async def _get_model(self, context: Context) -> None:
         client = self._identify(context)
-        request = parse(pb.GetModelRequest, raw).message
-        return self._models.get(request.name, request.version, client).info().SerializeToString()
+        request = parse(pb.GetModelRequest, await _receive(context)).message
+        model = self._models.get(request.name, request.version, client)
+        await _send(context, model.info().SerializeToString())
 
-    async def _infer(self, raw: bytes, context: Context) -> bytes:
-        received_at = time.monotonic()
+    async def _infer(self, context: Context) -> None:
         try:
             client = self._identify(context)
+            account = self._admission.account(client)
+            self._admission.check_room(account)
+            raw = await _receive(context)
+            received_at = time.monotonic()
             parsed = parse(pb.InferRequest, raw)
             request = parsed.message
             served = self._models.find(request.model, request.version, client)
@@ -141,39 +162,52 @@ class VoxelService:
             raise
         served.metrics.add_received_bytes(len(raw))
         ticket = served.admit(arrival_of(request.frame, received_at))
-        outcome: Outcome = "cancelled"  # if nothing else comes of it: the client hung up
+        hold = self._admission.hold(account)
         self._enter()
         try:
-            answer = await self._run_frame(parsed, len(raw), ticket, client, context)
-            outcome = "ok"
+            with self._counting(ticket, context):
+                if self._draining:
+                    raise Draining(DRAINING_MESSAGE)
+                self._admission.check_room(account)
+                hold.add(len(raw))
+                answer = await self._run_frame(parsed, ticket, client, context)
+                hold.add(len(answer))
+                await _send(context, answer)
             served.metrics.add_sent_bytes(len(answer))
             captured_at = ticket.arrival.captured_at
             if captured_at is not None:
                 served.metrics.observe_age(time.time() - captured_at)
-            return answer
+        finally:
+            hold.release()
+            served.leave(ticket)
+            self._leave()
+
+    @contextlib.contextmanager
+    def _counting(self, ticket: Ticket, context: Context) -> Iterator[None]:
+        """Count a frame under what comes of the block."""
+        outcome: Outcome = "cancelled"  # if nothing else comes of it: the client hung up
+        try:
+            yield
+            outcome = "ok"
         except RequestError as error:
             outcome = outcome_of(error)
             if outcome == "failed":
-                extra = {"model": served.model.name, "frame_id": ticket.arrival.frame_id}
-                log.error("frame failed: %s", error, extra=extra)
+                names = {"model": ticket.served.model.name, "frame_id": ticket.arrival.frame_id}
+                log.error("frame failed: %s", error, extra=names)
+            raise
+        except CallBroken:
+            raise
+        except Exception:
+            outcome = "failed"
             raise
         finally:
             ticket.count.finish(outcome)
             parent = self._spans.parent(context.invocation_metadata())
             record_span(self._spans, ticket, outcome, parent)
-            served.leave(ticket)
-            self._leave()
 
     async def _run_frame(
-        self,
-        parsed: Parsed[pb.InferRequest],
-        size: int,
-        ticket: Ticket,
-        client: Client,
-        context: Context,
+        self, parsed: Parsed[pb.InferRequest], ticket: Ticket, client: Client, context: Context
     ) -> bytes:
-        if self._draining:
-            raise Draining(DRAINING_MESSAGE)
         request, served = parsed.message, ticket.served
         spec = served.engine.frame_spec
         outputs = served.engine.select(request.outputs)
@@ -184,29 +218,28 @@ class VoxelService:
         remaining = context.time_remaining()
         deadline = math.inf if remaining is None else time.monotonic() + remaining
 
-        hold = self._admission.admit(self._admission.account(client), size)
-        execution: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
+        # An error is its result too: nobody asks after the exception of a call that was cancelled.
+        execution: asyncio.Future[Execution | RequestError]
+        execution = asyncio.get_running_loop().create_future()
         self._executions.add(execution)
 
         def resolve(outcome: Execution | RequestError) -> None:
-            if execution.done():
-                return
-            if isinstance(outcome, RequestError):
-                execution.set_exception(outcome)
-            else:
+            if not execution.done():
                 execution.set_result(outcome)
 
         try:
-            queue = served.unary_queue(client.key)
+            queue = served.unary_queue(client)
             await served.enqueue(ticket, outputs, queue, resolve, deadline)
-            return await served.respond(ticket, await execution, in_stream=False)
+            executed = await execution
         finally:
-            hold.release()
             self._executions.discard(execution)
             if ticket.job is not None:
                 served.scheduler.cancel(ticket.job)
+        if isinstance(executed, RequestError):
+            raise executed
+        return await served.respond(ticket, executed, in_stream=False)
 
-    async def _stream_infer(self, _: Any, context: Context) -> None:
+    async def _stream_infer(self, context: Context) -> None:
         code = grpc.StatusCode.CANCELLED
         session: StreamSession | None = None
         self._enter()
@@ -224,9 +257,12 @@ class VoxelService:
                 account.close_stream()
         except RequestError as error:
             code = status_code(error)
-            await context.abort(code, str(error)[:_MAX_STATUS_CHARS])
+            raise
         except CallBroken:
-            log.debug("stream broken by its client")
+            raise
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            raise
         finally:
             self._metrics.stream_closed(code.name)
             if session is not None:
@@ -284,3 +320,27 @@ class VoxelService:
         except TimeoutError:
             return False
         return True
+
+
+async def _receive(context: Context) -> bytes:
+    """The one message of a call that is unary to its client.
+
+    Raises:
+        InvalidRequest: there is none.
+        CallBroken: the client is gone.
+    """
+    try:
+        raw = await context.read()
+    except Exception as error:  # gRPC raises its own, its core's and asyncio's here
+        raise CallBroken from error
+    if not isinstance(raw, bytes):  # grpc.aio.EOF
+        raise InvalidRequest("the call has no message")
+    return raw
+
+
+async def _send(context: Context, answer: bytes) -> None:
+    """Answer such a call. Raises CallBroken: the client is gone."""
+    try:
+        await context.write(answer)
+    except Exception as error:
+        raise CallBroken from error

@@ -336,10 +336,11 @@ async def test_chunks_that_never_fill_a_frame_are_bounded(start_server) -> None:
     error = await stream.error()
     assert (error.frame_id, error.code) == ("empty", INVALID.value[0])
     assert f"the limit is {limit}" in error.message
-    for index in (0, 1):
-        part = pb.Frame(frame_id="ballast", sensor_id="x" * (limit - 2000), voxels=frame("").voxels)
+    ballast, last = "x" * 60_000, limit // 61_000
+    for index in range(last + 1):
+        part = pb.Frame(frame_id="ballast", sensor_id=ballast, voxels=frame("", 0).voxels)
         await stream.send(chunk=pb.FrameChunk(part=part, index=index))
-    assert "up to chunk 1" in (await stream.error()).message
+    assert f"up to chunk {last}" in (await stream.error()).message
     await stream.send(frame=frame("good"))
     assert (await stream.result()).frame_id == "good"
 
