@@ -116,6 +116,7 @@ class StreamSession:
                 await self._end
             finally:
                 reader.cancel()
+            self._give_up_arriving()  # in a drain one may have begun since the end was decided
             self.outbox.close()
             await writer
         except RequestError:
@@ -139,9 +140,7 @@ class StreamSession:
         self._draining = True
         notice = pb.ServerNotice(kind=pb.ServerNotice.DRAINING, message=DRAINING_MESSAGE)
         self._send(pb.StreamResponse(notice=notice))
-        if self.open is not None:
-            state = self.open.state
-            self._break_arriving(lambda: state.give_up(Draining(DRAINING_MESSAGE)))
+        self._give_up_arriving()
         self._check_end()
 
     def expire(self) -> None:
@@ -346,6 +345,12 @@ class StreamSession:
         opened.settle()
         self._check_end()
 
+    def _give_up_arriving(self) -> None:
+        """Answer the frame that is arriving, if there is one: the server stops."""
+        if self.open is not None:
+            state = self.open.state
+            self._break_arriving(lambda: state.give_up(Draining(DRAINING_MESSAGE)))
+
     def _arm_chunk_timer(self) -> None:
         if self._chunk_timer is not None:
             self._chunk_timer.cancel()
@@ -467,9 +472,7 @@ class StreamSession:
 
     def _finish_drain(self) -> None:
         """End a drained stream: its client was told and has had its time."""
-        if self.open is not None:
-            state = self.open.state
-            self._break_arriving(lambda: state.give_up(Draining(DRAINING_MESSAGE)))
+        self._give_up_arriving()
         if not self._end.done():
             self._end.set_result(None)
 
