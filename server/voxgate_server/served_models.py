@@ -163,14 +163,18 @@ class ServedModels:
         served.retired = True
         self._move_sessions(model.name)
         await served.wait_until_unused()
-        await served.scheduler.close()
-        watch.close()
-        del self._served[model]
+        await self._stop(model)
 
     async def close(self) -> None:
         """Stop every scheduler; whatever still waits is answered as the server stopping."""
-        for served, watch in self._served.values():
-            served.retired = True
-            await served.scheduler.close()
-            watch.close()
-        self._served.clear()
+        for model in list(self._served):
+            await self._stop(model)
+
+    async def _stop(self, model: Model) -> None:
+        """Forget a version and stop its scheduler, unless that has been done meanwhile."""
+        if model not in self._served:
+            return
+        served, watch = self._served.pop(model)
+        served.retired = True
+        await served.scheduler.close()
+        watch.close()

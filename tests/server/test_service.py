@@ -461,3 +461,19 @@ async def test_metrics_port(client: Client) -> None:
     assert (await client.http("/nothing"))[0] == 404
     assert (await client.http("/metrics", "POST"))[0] == 405
     assert await client.http("/livez", "HEAD") == (200, "")
+
+
+async def test_the_server_closes_while_a_model_is_being_unloaded(
+    client: Client, monkeypatch, caplog
+) -> None:
+    held = HeldEngine(client, monkeypatch)
+    stream = await client.opened()
+    await stream.send(frame=frame("executing"))
+    await asyncio.wait_for(held.running.wait(), 10)
+    unloading = asyncio.create_task(client.app.repository.unload("voxels"))
+    while client.app.repository.get("voxels", "10").state != "UNLOADING":
+        await asyncio.sleep(0.01)
+    await client.app.models.close()
+    assert (await stream.error()).code == grpc.StatusCode.UNAVAILABLE.value[0]
+    assert await asyncio.wait_for(unloading, 10) == [("voxels", 1), ("voxels", 10)]
+    assert [r.message for r in caplog.records if r.levelname == "ERROR"] == []
