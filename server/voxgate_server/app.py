@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +47,8 @@ _KEEPALIVE = (
 # frame costs the server: it is handed from thread to thread several times.
 _SWITCH_INTERVAL = 0.0005
 _HEALTH_SECONDS = 1.0
+# Of health and reflection, which anyone may call: a watched service's name is kept while watched.
+_MAX_OPEN_REQUEST_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,14 @@ class App:
         )
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
+            interceptors=[_SmallRequests()],
             options=(
                 ("grpc.max_receive_message_length", settings.grpc_receive_limit),
                 ("grpc.max_send_message_length", -1),
                 # Two servers on one port would share its clients without anyone noticing.
                 ("grpc.so_reuseport", 0),
                 *_KEEPALIVE,
-            )
+            ),
         )
         self._metrics_server = MetricsServer(self.metrics, lambda: self.ready, self.models.hung)
         self._admin: AdminServer | None = None
@@ -176,6 +179,30 @@ class App:
         except RuntimeError as error:
             raise StartupError(f"cannot listen on {address}: {error}") from error
         return bound
+
+
+class _SmallRequests(grpc.aio.ServerInterceptor):
+    """Refuses large requests of the services that have deserializers, which ours has not."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.request_deserializer is None:
+            return handler
+        parse = handler.request_deserializer
+
+        def parse_small(raw: bytes) -> object:
+            if len(raw) > _MAX_OPEN_REQUEST_BYTES:
+                raise ValueError(
+                    f"{len(raw)} bytes, {handler_call_details.method} takes at most "
+                    f"{_MAX_OPEN_REQUEST_BYTES}"
+                )
+            return parse(raw)
+
+        return handler._replace(request_deserializer=parse_small)
 
 
 async def _logged(work: Coroutine[Any, Any, None]) -> None:

@@ -444,6 +444,18 @@ async def test_health_and_reflection(client: Client) -> None:
     await call.done_writing()
 
 
+async def test_what_anyone_may_call_takes_small_requests_only(client: Client) -> None:
+    health = health_pb2_grpc.HealthStub(client.channel)
+    request = health_pb2.HealthCheckRequest(service="x" * 5000)
+    for call in (health.Check(request), health.Watch(request).read()):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(call, 10)
+        assert caught.value.code() == grpc.StatusCode.UNKNOWN
+    assert not client.app._health._server_watchers
+    answer = await health.Check(health_pb2.HealthCheckRequest(service=""))
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
 async def test_metrics_port(client: Client) -> None:
     await client.infer(frame("a"))
     status, text = await client.http("/metrics")
