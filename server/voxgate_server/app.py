@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -242,17 +243,26 @@ async def serve(settings: Settings, announce: Callable[[Addresses, list[Model]],
     # Only Ctrl-C hurries: supervisors send SIGTERM more than once.
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, on_interrupt)
-    try:
-        addresses = await app.start()
-    except StartupError:
-        await app.stop()
-        raise
-    # What has been loaded so far stays: looking through it again for garbage takes milliseconds.
-    gc.collect()
-    gc.freeze()
-    announce(addresses, app.repository.all())
-    await stop.wait()
-    log.info("stopping: answering the frames already admitted")
+    stopped = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(app.start())
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if starting.done() and starting.exception() is None:
+        # What is loaded by now stays: looking through it again for garbage takes milliseconds.
+        gc.collect()
+        gc.freeze()
+        announce(starting.result(), app.repository.all())
+        await stopped
+        log.info("stopping: answering the frames already admitted")
+    elif not starting.done():
+        log.info("stopping before every model is loaded")
+        starting.cancel()
+    await _stop(app, hurry)
+    stopped.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await starting
+
+
+async def _stop(app: App, hurry: asyncio.Event) -> None:
     stopping = asyncio.create_task(app.stop())
     hurried = asyncio.create_task(hurry.wait())
     await asyncio.wait({stopping, hurried}, return_when=asyncio.FIRST_COMPLETED)
@@ -260,4 +270,6 @@ async def serve(settings: Settings, announce: Callable[[Addresses, list[Model]],
     if not stopping.done():
         log.warning("stopping at once")
         stopping.cancel()
-    await asyncio.gather(stopping, return_exceptions=True)
+    (error,) = await asyncio.gather(stopping, return_exceptions=True)
+    if isinstance(error, Exception):
+        log.error("the server did not stop cleanly", exc_info=error)
