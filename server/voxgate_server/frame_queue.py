@@ -5,7 +5,7 @@ Streams with a frame waiting stand in one line: higher priority first, then whos
 The stream in front gives its oldest frame and, if it has more, goes to the back of its priority.
 So while a stream waits, each other one of its priority comes before it at most once, and a stream
 keeps its turn when its frame is replaced, expires or is cancelled. Every operation costs O(log n)
-of the frames waiting (`take`: per frame taken).
+of the frames waiting (`take`: per frame taken), but for `make_room`.
 """
 
 from __future__ import annotations
@@ -148,6 +148,25 @@ class FrameQueue(Generic[Result]):
         job.queued_at = now
         self._add(job, held_until)
         return replaced
+
+    def make_room(self, stream: StreamQueue) -> Job[Result] | None:
+        """Before a `put` of `stream` into a full queue: take out the frame that gives way, if any.
+
+        It is the newest frame of the stream that has most waiting, if those are more than
+        `stream`'s will be, and their priority is no higher: whoever floods a model has its own
+        frames refused, not its neighbours'. Costs O(streams that wait), and only when it is full.
+        """
+        own = len(stream.waiting)
+        refused = own >= stream.max_waiting or (stream.latest and own)
+        if len(self._entries) < self._max_waiting or refused:
+            return None
+        rivals = [other for other in self._line.values() if other.priority <= stream.priority]
+        longest = max(rivals, key=lambda other: len(other.waiting), default=stream)
+        if len(longest.waiting) <= own + 1:
+            return None
+        newest = next(reversed(longest.waiting))
+        self.remove(newest)
+        return newest
 
     def remove(self, job: Job[Result]) -> bool:
         """Take back a waiting frame; False: it does not wait."""

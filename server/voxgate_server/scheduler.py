@@ -22,6 +22,7 @@ from voxgate_server.errors import (
     DeadlineExceeded,
     Draining,
     InternalError,
+    Overloaded,
     RequestError,
     Superseded,
 )
@@ -33,6 +34,11 @@ log = logging.getLogger(__name__)
 
 # For runs to notice that they are over; one that hangs must not hold up the rest of a shutdown.
 _CLOSE_GRACE = 1.0
+
+_CROWDED = (
+    "queue: {} frames of this model are waiting, its limit, most of them of this stream: "
+    "send fewer, or try again later"
+)
 
 Job: TypeAlias = frame_queue.Job[Execution]
 
@@ -100,6 +106,7 @@ class Scheduler:
         self._engine = engine
         limits = limits if engine.batchable else replace(limits, max_frames=1)
         self._queue: FrameQueue[Execution] = FrameQueue(limits, max_waiting)
+        self._max_waiting = max_waiting
         self._max_execute = max_execute
         self._metrics = metrics
         self._clock = clock
@@ -161,9 +168,12 @@ class Scheduler:
             raise Draining("the model has stopped: send the frame again")
         now = self._clock()
         self._expire(now)  # late frames take no one's place
+        gives_way = self._queue.make_room(job.stream)
         replaced = self._queue.put(job, now)
         self._quiet.clear()
         self._dispatch_soon()
+        if gives_way is not None:
+            self._resolve(gives_way, Overloaded(_CROWDED.format(self._max_waiting)))
         if replaced is not None:
             self._resolve(replaced, Superseded(f"superseded by {job.frame_id}"))
 

@@ -294,6 +294,33 @@ def test_a_full_fifo_queue_refuses_at_once_and_says_which() -> None:
     assert batches(queue) == ["s l1 l2"]
 
 
+def test_who_has_most_waiting_gives_way_in_a_full_model() -> None:
+    flooder, other, newcomer = fifo(), fifo(), fifo()
+    jobs = [new_job(flooder, f"f{i}") for i in range(4)] + [new_job(other, "o1")]
+    queue = queue_of(*jobs, max_waiting=6)
+    assert queue.make_room(newcomer) is None  # there is room
+    queue.put(new_job(other, "o2"), 0)
+    for name, expected in (("n1", "f3"), ("n2", "f2")):
+        gives_way = queue.make_room(newcomer)
+        assert gives_way is not None and gives_way.frame_id == expected  # the newest
+        queue.put(new_job(newcomer, name), 0)
+    for stream in (flooder, other, newcomer):  # two each: none has more than its share
+        assert queue.make_room(stream) is None
+        with pytest.raises(Overloaded, match="6 frames of this model"):
+            queue.put(new_job(stream), 0)
+    assert batches(queue) == ["f0 o1 n1 f1 o2 n2"]
+
+
+def test_who_gives_way_has_no_higher_priority_and_makes_no_room_for_a_full_stream() -> None:
+    urgent, full = fifo(priority=1), fifo(max_waiting=1)
+    jobs = [new_job(urgent, f"u{i}") for i in range(4)] + [new_job(full, "f1")]
+    queue = queue_of(*jobs, max_waiting=5)
+    assert queue.make_room(fifo()) is None
+    assert queue.make_room(full) is None
+    gives_way = queue.make_room(fifo(priority=1))
+    assert gives_way is not None and gives_way.frame_id == "u3"
+
+
 def test_a_frame_taken_makes_room() -> None:
     stream = fifo(max_waiting=1)
     queue = queue_of(new_job(stream), max_waiting=1)
