@@ -75,7 +75,7 @@ class ServedModels:
         Raises:
             ModelNotFound: none of that name or version, or not for this client.
         """
-        self._check_visible(name, client)
+        self.check_visible(name, client)
         return self._models.get(name, version, client.may_use)
 
     def find(self, name: str, version: str, client: Client) -> ServedModel:
@@ -84,7 +84,7 @@ class ServedModels:
         Raises:
             ModelNotFound: none of that name or version, none that is ready, or not for this client.
         """
-        self._check_visible(name, client)
+        self.check_visible(name, client)
         model = self._models.ready(name, version, client.may_use)
         if model not in self._served:
             raise ModelNotFound(f"model {name!r} version {model.version} is not ready yet")
@@ -95,7 +95,8 @@ class ServedModels:
         assert self._repository is not None
         return self._repository
 
-    def _check_visible(self, name: str, client: Client) -> None:
+    def check_visible(self, name: str, client: Client) -> None:
+        """Raise ModelNotFound unless `client` may use models of this name, existing or not."""
         if client.may_use(name):
             return
         # What a client may not use it may not find out about either: the answer is the same for

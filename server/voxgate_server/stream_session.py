@@ -170,9 +170,16 @@ class StreamSession:
         self._send(pb.StreamResponse(notice=notice))
 
     def recheck(self, recheck: Callable[[Client], Client]) -> None:
-        """Take over what the client may do by now. Raises Unauthenticated if nothing."""
+        """Take over what the client may do by now.
+
+        Raises:
+            Unauthenticated: nothing at all.
+            ModelNotFound: it may not use the stream's model any more.
+        """
         self.client = recheck(self.client)
         self._account.update(self.client)
+        if self.open is not None:
+            self._models.check_visible(self.open.served.model.name, self.client)
 
     def end(self, error: RequestError) -> None:
         """End the stream with this error's status, which answers its open frames."""

@@ -21,6 +21,7 @@ from voxgate_server.errors import (
     Draining,
     InternalError,
     InvalidRequest,
+    ModelNotFound,
     Outcome,
     RequestError,
     Unauthenticated,
@@ -296,12 +297,14 @@ class VoxelService:
             raise
 
     def recheck_clients(self) -> None:
-        """End the streams whose token was taken off the list, and update the others' limits."""
+        """End the streams whose token lost its place or their model; update the others' limits."""
         for session in list(self._sessions):
             try:
                 session.recheck(self._authenticator.recheck)
             except Unauthenticated as error:
                 self._metrics.auth_failure()
+                session.end(error)
+            except ModelNotFound as error:
                 session.end(error)
 
     def _enter(self) -> None:

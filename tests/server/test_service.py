@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -489,3 +491,26 @@ async def test_the_server_closes_while_a_model_is_being_unloaded(
     assert (await stream.error()).code == grpc.StatusCode.UNAVAILABLE.value[0]
     assert await asyncio.wait_for(unloading, 10) == [("voxels", 1), ("voxels", 10)]
     assert [r.message for r in caplog.records if r.levelname == "ERROR"] == []
+
+
+async def test_a_token_that_loses_a_model_loses_its_streams(start_server, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.yaml"
+    entry = f"- name: robot\n  sha256: {hashlib.sha256(b'secret').hexdigest()}\n  models: "
+    path.write_text(entry + "[voxels, points]\n")
+    client = await start_server(tokens=path, credentials_interval=0.02)
+    lost, kept = (
+        client.channel.stream_stream(
+            "/voxgate.v1.VoxelInference/StreamInfer",
+            response_deserializer=pb.StreamResponse.FromString,
+        )(metadata=(("authorization", "Bearer secret"),))
+        for _ in range(2)
+    )
+    for call, model in ((lost, "points"), (kept, "voxels")):
+        await call.write(pb.StreamRequest(open=pb.StreamOpen(model=model)).SerializeToString())
+        await call.read()
+    path.write_text(entry + "[voxels]\n")
+    assert await asyncio.wait_for(lost.code(), 10) == grpc.StatusCode.NOT_FOUND
+    assert "it may use voxels" in await lost.details()
+    await kept.write(pb.StreamRequest(frame=frame("a")).SerializeToString())
+    assert (await kept.read()).result.frame_id == "a"
+    await kept.done_writing()
