@@ -197,6 +197,26 @@ def test_external_data_outside_the_folder(tmp_path: Path, how: str) -> None:
     assert "'w'" in str(caught.value)
 
 
+def test_external_data_of_a_sparse_constant(tmp_path: Path) -> None:
+    values = onnx.TensorProto(data_type=1, dims=[4], name="hidden", data_location="EXTERNAL")
+    values.external_data.add(key="location", value="../secret.bin")
+    indices = onnx.helper.make_tensor("indices", onnx.TensorProto.INT64, [4], range(4))
+    node = onnx.NodeProto(op_type="Constant", output=["y"])
+    node.attribute.add(
+        name="sparse_value",
+        type=onnx.AttributeProto.SPARSE_TENSOR,
+        sparse_tensor=onnx.SparseTensorProto(values=values, indices=indices, dims=[4]),
+    )
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph([node], "g", [], [value("y", 1, [4])])
+    path = tmp_path / "1" / "model.onnx"
+    path.parent.mkdir()
+    path.write_bytes(onnx.helper.make_model(graph, ir_version=10).SerializeToString())
+    with pytest.raises(ModelError, match="outside the model's folder") as caught:
+        open_session(path)
+    assert "'hidden'" in str(caught.value)
+
+
 def test_external_data_that_is_missing(tmp_path: Path) -> None:
     path = with_external_data(tmp_path / "1", "weights.bin")
     with pytest.raises(ModelError, match=r"weights\.bin.*missing"):
