@@ -334,9 +334,13 @@ async def _receive(context: Context) -> bytes:
     """
     try:
         raw = await context.read()
+        if not isinstance(raw, bytes):  # grpc.aio.EOF
+            # Also what a call reads that breaks, or whose message is above gRPC's limit, just
+            # before it is cancelled: what is read now comes behind that.
+            await context.read()
     except Exception as error:  # gRPC raises its own, its core's and asyncio's here
         raise CallBroken from error
-    if not isinstance(raw, bytes):  # grpc.aio.EOF
+    if not isinstance(raw, bytes):
         raise InvalidRequest("the call has no message")
     return raw
 

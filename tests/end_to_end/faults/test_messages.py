@@ -29,7 +29,7 @@ UNPARSABLE = {
 EMPTY = {
     "nothing": b"",
     "an unknown field": b"\xa2\x06\x03abc",
-    "an unknown field of 64 KiB": b"\xa2\x06\x80\x80\x04" + bytes(1 << 16),
+    "an unknown field of 32 KiB": b"\xa2\x06\x80\x80\x02" + bytes(1 << 15),
 }
 
 

@@ -136,7 +136,7 @@ async def test_results_that_wait_for_an_older_one_hold_their_stream_back(
     server = await start_process(tmp_path, instances=2, threads=1, max_batch_frames=1)
     async with server.channel() as channel, server.channel() as elsewhere:
         stream = await opened(channel, MODEL, max_queued_frames=QUEUED)
-        await stream.send(frame=busy_frame("long", 10_000, 60))
+        await stream.send(frame=busy_frame("long", 10_000, 30))
         await server.until(
             lambda s: s.received == 1 and s.total("voxgate_queued_frames") == 0, "start of the run"
         )
