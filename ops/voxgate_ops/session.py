@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 import voxgate_ops
 from voxgate_ops.errors import LibraryMissingError, ModelError
+from voxgate_ops.onnx_structure import parse_structure
 from voxgate_ops.schemas import DOMAIN, VERSION
 
 LIBRARY_VARIABLE = "VOXGATE_OPERATORS_LIBRARY"
@@ -151,7 +152,7 @@ def _load(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise ModelError(f"{path} is not a file")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = parse_structure(path.read_bytes())
     except (OSError, DecodeError) as error:
         size = path.stat().st_size
         raise ModelError(f"{path} ({size} bytes) is not an ONNX model: {error}") from error

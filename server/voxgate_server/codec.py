@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxgate_ops import _native
+from voxgate_ops.protobuf_wire import encode_varint
 from voxgate_protos import voxel_inference_pb2 as pb
 from voxgate_server.errors import InvalidFrame
-from voxgate_server.wire import NO_ARRAYS, Arrays, encode_varint
+from voxgate_server.wire import NO_ARRAYS, Arrays
 
 Array: TypeAlias = NDArray[Any]
 

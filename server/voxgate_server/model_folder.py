@@ -34,6 +34,7 @@ from google.protobuf.message import DecodeError
 
 from voxgate_ops.errors import ModelError
 from voxgate_ops.metadata import METADATA_KEY
+from voxgate_ops.onnx_structure import parse_structure
 from voxgate_ops.session import external_data
 from voxgate_server.model_config import CONFIG_FILE, MAX_CONFIG_BYTES, ModelConfig, parse_config
 
@@ -393,7 +394,7 @@ def _open_inside(root: Path, path: Path) -> int:
 
 def _parse(raw: bytes, place: str) -> onnx.ModelProto:
     try:
-        return onnx.ModelProto.FromString(raw)
+        return parse_structure(raw)
     except DecodeError as error:
         raise ModelError(f"{place} ({len(raw)} bytes) is not an ONNX model: {error}") from error
 

@@ -16,6 +16,13 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from voxgate_ops.protobuf_wire import (
+    LENGTH_DELIMITED,
+    IrregularBytes,
+    encode_varint,
+    read_varint,
+    skip,
+)
 from voxgate_protos import voxel_inference_pb2 as pb
 from voxgate_server.errors import InvalidRequest
 
@@ -23,9 +30,6 @@ M = TypeVar("M", bound=Message)
 
 # Below this, cutting costs more than copying.
 _MIN_CUT_BYTES = 4096
-_LENGTH_DELIMITED = 2
-_FIXED_BYTES = {1: 8, 5: 4}
-_MAX_VARINT_BYTES = 10
 # Protobuf refuses tags and lengths that are written longer.
 _MAX_HEAD_BYTES = 5
 # Messages are parsed on the event loop. Beside its arrays none needs a hundredth of this; 100 MiB
@@ -45,10 +49,6 @@ class Parsed(Generic[M]):
     arrays: Arrays
 
 
-class _Irregular(Exception):
-    """Bytes that only protobuf itself should judge, if they are few."""
-
-
 def parse(kind: type[M], raw: bytes) -> Parsed[M]:
     """Parse a message.
 
@@ -61,7 +61,7 @@ def parse(kind: type[M], raw: bytes) -> Parsed[M]:
     if len(raw) >= _MIN_CUT_BYTES:
         try:
             rest = _cut(memoryview(raw), _layout(kind.DESCRIPTOR), arrays)
-        except _Irregular:
+        except IrregularBytes:
             arrays, rest = {}, raw
     if len(rest) > MAX_REST_BYTES:
         raise InvalidRequest(
@@ -107,26 +107,26 @@ def _cut(view: memoryview, layout: _Layout, arrays: dict[str, memoryview]) -> by
     while at < len(view):
         fields += 1
         if fields > _MAX_FIELDS:
-            raise _Irregular
+            raise IrregularBytes
         field_at = at
-        tag, at = _varint(view, at, _MAX_HEAD_BYTES)
+        tag, at = read_varint(view, at, _MAX_HEAD_BYTES)
         number, wire_type = tag >> 3, tag & 7
-        if wire_type != _LENGTH_DELIMITED:
-            at = _skip(view, at, wire_type)
+        if wire_type != LENGTH_DELIMITED:
+            at = skip(view, at, wire_type)
             continue
-        size, at = _varint(view, at, _MAX_HEAD_BYTES)
+        size, at = read_varint(view, at, _MAX_HEAD_BYTES)
         end = at + size
         if end > len(view):
-            raise _Irregular
+            raise IrregularBytes
         if number in layout.arrays:
             if layout.arrays[number] in arrays:
-                raise _Irregular  # given twice: protobuf knows which counts
+                raise IrregularBytes  # given twice: protobuf knows which counts
             arrays[layout.arrays[number]] = view[at:end]
             kept.append(view[kept_from:field_at])
             kept_from = end
         elif number in layout.messages:
             if descended:
-                raise _Irregular  # of a oneof, or given twice and to be merged
+                raise IrregularBytes  # of a oneof, or given twice and to be merged
             descended = True
             inner = _cut(view[at:end], layout.messages[number], arrays)
             kept += (view[kept_from:field_at], encode_varint(tag), encode_varint(len(inner)), inner)
@@ -134,32 +134,3 @@ def _cut(view: memoryview, layout: _Layout, arrays: dict[str, memoryview]) -> by
         at = end
     kept.append(view[kept_from:])
     return b"".join(kept)
-
-
-def _skip(view: memoryview, at: int, wire_type: int) -> int:
-    if wire_type == 0:
-        return _varint(view, at)[1]
-    if wire_type not in _FIXED_BYTES or at + _FIXED_BYTES[wire_type] > len(view):
-        raise _Irregular
-    return at + _FIXED_BYTES[wire_type]
-
-
-def _varint(view: memoryview, at: int, max_bytes: int = _MAX_VARINT_BYTES) -> tuple[int, int]:
-    value, shift = 0, 0
-    for byte in view[at : at + max_bytes]:
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise _Irregular
-
-
-def encode_varint(value: int) -> bytes:
-    """`value` >= 0 as protobuf writes it."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

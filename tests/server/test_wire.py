@@ -11,9 +11,10 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxgate_ops.protobuf_wire import encode_varint
 from voxgate_protos import voxel_inference_pb2 as pb
 from voxgate_server.errors import InvalidRequest
-from voxgate_server.wire import MAX_REST_BYTES, Parsed, encode_varint, parse
+from voxgate_server.wire import MAX_REST_BYTES, Parsed, parse
 
 BIG = 5000
 
