@@ -62,8 +62,8 @@ format: setup ## Rewrite sources to the house style
 	git ls-files '*.cc' '*.h' '*.cu' '*.cuh' | xargs -r $(BIN)/clang-format -i
 
 .PHONY: test-python
-test-python: build ## Run the Python tests (ARGS='-k name' selects)
-	$(BIN)/python -m pytest $(ARGS)
+test-python: build ## Run the Python tests, a process per core (ARGS='-k name' selects)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: test-native
 test-native: build ## Run the native tests, SANITIZE=thread|address under a sanitizer
