@@ -36,6 +36,7 @@ from voxgate_server.codec import (
 )
 from voxgate_server.errors import ModelNotFound, RequestError
 from voxgate_server.open_stream import OpenStream
+from voxgate_server.security import Client
 from voxgate_server.settings import Settings
 from voxgate_server.streams import Arrival, Broken, Event, StreamState, arrival_of, check_id
 
@@ -99,6 +100,7 @@ WIRE = {
     pb.INT16: np.dtype("<i2"),
     pb.INT32: np.dtype("<i4"),
 }
+FLOATS = (pb.FLOAT32, pb.FLOAT16, pb.BFLOAT16)
 
 
 def rows_of(data: bytes | memoryview, dtype: int, rows: int, columns: int) -> Any:
@@ -163,6 +165,18 @@ def plain(parts: list[Payload], spec: FrameSpec) -> tuple[Any, Any] | None:
     return sites, joined
 
 
+def check_declared(sent: pb.Frame, spec: FrameSpec) -> None:
+    """What an accepted frame said of its payload, or its last chunk did."""
+    if spec.input_kind == "points":
+        assert sent.HasField("points") and sent.points.dtype in FLOATS
+        assert sent.points.num_fields == spec.num_features
+    else:
+        assert sent.HasField("voxels") and sent.voxels.features_dtype in FLOATS
+        assert sent.voxels.coords_dtype in (pb.INT16, pb.INT32)
+        assert sent.voxels.num_features == spec.num_features
+        assert sent.voxels.coords_encoding == pb.PLAIN
+
+
 def check_frame(frame: DecodedFrame, coords: Any, values: Any, spec: FrameSpec) -> None:
     assert frame.num_sites == len(values)
     if coords is None:
@@ -206,7 +220,7 @@ class Book:
         before = self.arriving
         if kind == "frame":
             events = self.state.frame(request.frame, self.now, size, arrays)
-            self.check_frame(request.frame.frame_id, before, events)
+            self.check_frame(request.frame, before, events)
         elif kind == "chunk":
             events = self.state.chunk(request.chunk, self.now, size, arrays)
             self.check_chunk(request.chunk, before, events)
@@ -218,7 +232,8 @@ class Book:
         assert self.state.arriving_bytes <= MAX_HELD
         assert (self.state.arriving is None) == (self.state.arriving_bytes == 0)
 
-    def check_frame(self, name: str, before: str | None, events: list[Event]) -> None:
+    def check_frame(self, sent: pb.Frame, before: str | None, events: list[Event]) -> None:
+        name = sent.frame_id
         if before is not None and before != name:
             self.take_broken(events.pop(0), before)
             assert self.arriving is None
@@ -226,7 +241,7 @@ class Book:
             assert self.arriving == before
         (event,) = events
         assert event.frame_id == name
-        self.take(event)
+        self.take(event, sent)
 
     def check_chunk(self, chunk: pb.FrameChunk, before: str | None, events: list[Event]) -> None:
         name = chunk.part.frame_id
@@ -236,7 +251,7 @@ class Book:
         if events:
             (event,) = events
             assert event.frame_id == name and self.arriving is None
-            self.take(event)
+            self.take(event, chunk.part)
             if isinstance(event, Arrival):
                 self.broken.discard(name)
         elif self.arriving == name:
@@ -257,11 +272,13 @@ class Book:
         assert isinstance(event, Broken) and event.frame_id == name
         self.take(event)
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event, sent: pb.Frame | None = None) -> None:
         if isinstance(event, Broken):
             str(event.error).encode()  # it is sent
             self.broken.add(event.frame_id)
             return
+        assert sent is not None
+        check_declared(sent, self.spec)
         check_id(event.frame_id)
         assert event.frame_id not in self.unanswered
         assert event.first_at <= event.last_at == self.now
@@ -320,7 +337,7 @@ class Models:
         return self.served
 
 
-CLIENT = SimpleNamespace(max_priority=3)
+CLIENT = Client("robot", "robot", None, 3, 4, 1 << 20)
 
 
 def check_open(request: pb.StreamOpen) -> None:
@@ -328,6 +345,7 @@ def check_open(request: pb.StreamOpen) -> None:
         opened = OpenStream(request, Models(), CLIENT, SETTINGS)  # type: ignore[arg-type]
     except RequestError:
         return
+    assert request.policy in pb.QueuePolicy.values()
     assert 1 <= opened.max_queued_frames <= SETTINGS.max_queued_frames
     assert opened.frame_deadline > 0 and opened.queue.priority <= CLIENT.max_priority
 
