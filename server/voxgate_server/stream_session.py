@@ -8,7 +8,6 @@ that no answer can slip between a check and what is done about it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -46,6 +45,8 @@ DRAINING_MESSAGE = "the server is stopping: open a new stream elsewhere"
 # Seconds that the client of a drained stream has to close it. If the server were first, while the
 # client writes, grpc.aio would give that client none of the answers it has not read.
 _LINGER = 1.0
+# Seconds that the client of a stream that went wrong has to take its last answers.
+_LAST_WORDS = 5.0
 
 
 class Call(Protocol):
@@ -120,10 +121,9 @@ class StreamSession:
             self.outbox.close()
             await writer
         except RequestError:
-            # Answers that were ready before the stream went wrong still go out.
+            # Answers that were ready before the stream went wrong still go out, if they are taken.
             self.outbox.close()
-            with contextlib.suppress(CallBroken):
-                await writer
+            await asyncio.wait({writer}, timeout=_LAST_WORDS)
             raise
         finally:
             for task in (reader, writer):

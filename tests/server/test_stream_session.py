@@ -6,10 +6,13 @@ from __future__ import annotations
 import asyncio
 
 import grpc
+import pytest
 from tests.server.driver import Client, frame
 
 from voxgate_protos import voxel_inference_pb2 as pb
+from voxgate_server import stream_session
 from voxgate_server.admission import Admission
+from voxgate_server.errors import Unauthenticated
 from voxgate_server.stream_session import StreamSession
 from voxgate_server.telemetry import NoSpans
 
@@ -34,10 +37,9 @@ class Deaf:
         await asyncio.Event().wait()
 
 
-async def test_interrupted_frames_do_not_fill_memory_with_their_errors(client: Client) -> None:
-    call = Deaf()
+def session_of(client: Client, call: Deaf) -> StreamSession:
     app = client.app
-    session = StreamSession(
+    return StreamSession(
         call,
         app.settings,
         app.models,
@@ -46,6 +48,11 @@ async def test_interrupted_frames_do_not_fill_memory_with_their_errors(client: C
         app.metrics.model("", ""),
         NoSpans(),
     )
+
+
+async def test_interrupted_frames_do_not_fill_memory_with_their_errors(client: Client) -> None:
+    call = Deaf()
+    session = session_of(client, call)
     running = asyncio.create_task(session.run())
     last = -1
     while call.sent != last:
@@ -55,3 +62,19 @@ async def test_interrupted_frames_do_not_fill_memory_with_their_errors(client: C
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert set(await client.settle(call.sent - 1)) == {"cancelled"}
+
+
+async def test_a_stream_that_is_ended_waits_a_moment_for_a_client_that_does_not_read(
+    client: Client, monkeypatch
+) -> None:
+    monkeypatch.setattr(stream_session, "_LAST_WORDS", 0.1)
+    call = Deaf()
+    session = session_of(client, call)
+    running = asyncio.create_task(session.run())
+    while session.open is None:
+        await asyncio.sleep(0)
+    session.end(Unauthenticated("revoked"))
+    with pytest.raises(Unauthenticated):
+        await asyncio.wait_for(running, 5)
+    received, counted = client.counted()
+    assert received == counted
