@@ -127,6 +127,7 @@ class App:
             self.repository.watch(),
             self._security.watch(self.service.recheck_clients),
             self._watch_health(),
+            self.service.watch_memory(),
         ):
             self._tasks.append(asyncio.create_task(_logged(work)))
         return Addresses(settings.host, port, metrics_port, admin_port)

@@ -62,6 +62,7 @@ class Outbox:
         max_unwritten: int,
     ) -> None:
         self.max_unwritten = max_unwritten
+        self.writing_since: float | None = None  # monotonic; gRPC has not accepted it yet
         self._log = stream_log
         self._write = write
         self._hold = hold
@@ -106,6 +107,7 @@ class Outbox:
         """
         while (message := await self._queue.get()) is not None:
             self._unwritten -= 1
+            self.writing_since = time.monotonic()
             try:
                 await self._write(message.raw)
             except Exception as error:  # gRPC raises its own, its core's and asyncio's here
@@ -114,6 +116,7 @@ class Outbox:
             else:
                 self._accepted(message)
             finally:
+                self.writing_since = None
                 self._finish(message)
             if not self.full:
                 self._drained.set()

@@ -185,6 +185,11 @@ class StreamSession:
         """End the stream with this error's status, which answers its open frames."""
         self._end_with(error)
 
+    @property
+    def held_bytes(self) -> int:
+        """What the stream's frames and answers take of the server's budget."""
+        return self._hold.size
+
     def log_end(self, code: str) -> None:
         """The one line about a stream that is over."""
         self._log.closed(code, time.monotonic())

@@ -9,12 +9,13 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import TypeAlias
 
 import grpc
 
 from voxgate_protos import voxel_inference_pb2 as pb
-from voxgate_server.admission import Admission
+from voxgate_server.admission import Admission, Hold
 from voxgate_server.codec import check_limits, payload_of
 from voxgate_server.engine import Execution
 from voxgate_server.errors import (
@@ -23,6 +24,7 @@ from voxgate_server.errors import (
     InvalidRequest,
     ModelNotFound,
     Outcome,
+    Overloaded,
     RequestError,
     Unauthenticated,
     outcome_of,
@@ -43,6 +45,8 @@ from voxgate_server.wire import Parsed, parse
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["VoxelInference"].full_name
 # Time for answers already given to reach their clients once a drain has run out.
 _EXPIRED_GRACE = 1.0
+# A call that takes no answer for so long gives up its part of memory when there is none left.
+STALL_SECONDS = 10.0
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
@@ -73,6 +77,7 @@ class VoxelService:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._sessions: set[StreamSession] = set()
+        self._sending: dict[asyncio.Timeout, tuple[float, Hold]] = {}
         self._executions: set[asyncio.Future[Execution | RequestError]] = set()
 
     @property
@@ -173,7 +178,7 @@ class VoxelService:
                 hold.add(len(raw))
                 answer = await self._run_frame(parsed, ticket, client, context)
                 hold.add(len(answer))
-                await _send(context, answer)
+                await self._send_held(context, answer, hold)
             served.metrics.add_sent_bytes(len(answer))
             captured_at = ticket.arrival.captured_at
             if captured_at is not None:
@@ -307,6 +312,44 @@ class VoxelService:
             except ModelNotFound as error:
                 session.end(error)
 
+    async def watch_memory(self) -> None:
+        """While nothing can be read any more, end the calls whose clients take no answers.
+
+        A few clients that do not read would otherwise stop the server for all the others.
+        """
+        while True:
+            await asyncio.sleep(STALL_SECONDS / 10)
+            if self._admission.bytes.full and self._end_stalled(time.monotonic() - STALL_SECONDS):
+                await asyncio.sleep(STALL_SECONDS)  # its memory may be free only then
+
+    def _end_stalled(self, since: float) -> bool:
+        """End the largest call that has not taken an answer `since` then; False: there is none."""
+        stalled: list[tuple[int, Callable[[], None]]] = []
+        for session in self._sessions:
+            if (writing := session.outbox.writing_since) is not None and writing <= since:
+                size = session.held_bytes
+                stalled.append((size, partial(session.end, _not_taken(size))))
+        for patience, (writing, hold) in self._sending.items():
+            if writing <= since:
+                stalled.append((hold.size, partial(patience.reschedule, 0.0)))
+        if not stalled:
+            return False
+        _, end = max(stalled, key=lambda one: one[0])
+        end()
+        return True
+
+    async def _send_held(self, context: Context, answer: bytes, hold: Hold) -> None:
+        """`_send`; Overloaded: memory ran out, and the client took no answers."""
+        try:
+            async with asyncio.timeout(None) as patience:
+                self._sending[patience] = time.monotonic(), hold
+                try:
+                    await _send(context, answer)
+                finally:
+                    del self._sending[patience]
+        except TimeoutError:
+            raise _not_taken(hold.size) from None
+
     def _enter(self) -> None:
         self._calls += 1
         self._quiet.clear()
@@ -323,6 +366,13 @@ class VoxelService:
         except TimeoutError:
             return False
         return True
+
+
+def _not_taken(size: int) -> Overloaded:
+    return Overloaded(
+        f"max_in_flight_bytes: the server is full, and {size} bytes of it are of this call, which "
+        f"has taken no answer for {STALL_SECONDS:g} s"
+    )
 
 
 async def _receive(context: Context) -> bytes:

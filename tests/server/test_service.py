@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from tests.server.driver import Client, arrays, chunks, cloud, frame, random_sites, voxels
+from tests.server.driver import Client, Stream, arrays, chunks, cloud, frame, random_sites, voxels
 
 from voxgate_protos import voxel_inference_pb2 as pb
+from voxgate_server import voxel_service
 
 
 def expected(count: int, seed: int = 0, scale: float = 3.0) -> dict[str, np.ndarray]:
@@ -514,3 +515,24 @@ async def test_a_token_that_loses_a_model_loses_its_streams(start_server, tmp_pa
     await kept.write(pb.StreamRequest(frame=frame("a")).SerializeToString())
     assert (await kept.read()).result.frame_id == "a"
     await kept.done_writing()
+
+
+async def test_who_reads_no_answers_does_not_stop_the_others(start_server, monkeypatch) -> None:
+    monkeypatch.setattr(voxel_service, "STALL_SECONDS", 0.2)
+    limits = dict.fromkeys(("max_in_flight_bytes", "max_client_in_flight_bytes"), 200_000)
+    client = await start_server(max_frame_bytes=50_000, **limits)
+    window = [("grpc.http2.lookahead_bytes", 65_535), ("grpc.http2.bdp_probe", 0)]
+    target = f"{client.addresses.host}:{client.addresses.port}"
+    async with grpc.aio.insecure_channel(target, options=window) as channel:
+        deaf = Stream(channel)
+        await deaf.send(open=pb.StreamOpen(model="voxels", max_queued_frames=8))
+        for index in range(8):
+            await deaf.send(frame=frame(f"{index}", 2000))
+        while not client.app.service._admission.bytes.full:
+            await asyncio.sleep(0.01)
+        neighbour = await asyncio.wait_for(client.opened(), 15)
+        await neighbour.send(frame=frame("neighbour"))
+        assert (await neighbour.result()).frame_id == "neighbour"
+        await deaf.rest()
+        assert await deaf.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "has taken no answer for 0.2 s" in await deaf.details()

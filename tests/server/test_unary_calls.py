@@ -14,6 +14,7 @@ import pytest
 from tests.server.driver import Client, frame
 
 from voxgate_protos import voxel_inference_pb2 as pb
+from voxgate_server import voxel_service
 from voxgate_server.security import Client as Caller
 
 
@@ -100,6 +101,27 @@ async def test_an_answer_that_nobody_takes_is_a_cancelled_frame(client: Client) 
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (in_flight(client), client.outcomes()) == (0, {"cancelled": 2})
+
+
+async def test_an_answer_that_nobody_takes_gives_up_scarce_memory(
+    client: Client, monkeypatch
+) -> None:
+    monkeypatch.setattr(voxel_service, "STALL_SECONDS", 0.1)
+    watching = asyncio.create_task(client.app.service.watch_memory())
+    call = PlayedCall(request())
+    task = begin(client, "Infer", call)
+    await asyncio.wait_for(call.writing.wait(), 10)
+    await asyncio.sleep(0.3)
+    assert not task.done()  # there is room for it
+    admission = client.app.service._admission
+    admission.bytes.acquire(admission.bytes.limit)
+    with pytest.raises(grpc.aio.AbortError):
+        await asyncio.wait_for(task, 10)
+    assert call.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert client.outcomes() == {"overloaded": 1}
+    admission.bytes.release(admission.bytes.limit)
+    assert in_flight(client) == 0
+    watching.cancel()
 
 
 @pytest.mark.parametrize("method", ["Infer", "ListModels", "GetModel", "StreamInfer"])
