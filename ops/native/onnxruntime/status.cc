@@ -17,9 +17,15 @@ OrtStatus* Translate(const std::string& where) {
   try {
     throw;
   } catch (const rulebook::Error& error) {
-    return error.code() == rulebook::ErrorCode::kInvalidArgument
-               ? MakeStatus(ORT_INVALID_ARGUMENT, where, error.what())
-               : MakeStatus(ORT_FAIL, where, std::string("resource exhausted: ") + error.what());
+    switch (error.code()) {
+      case rulebook::ErrorCode::kInvalidArgument:
+        return MakeStatus(ORT_INVALID_ARGUMENT, where, error.what());
+      case rulebook::ErrorCode::kResourceExhausted:
+        return MakeStatus(ORT_FAIL, where, std::string("resource exhausted: ") + error.what());
+      case rulebook::ErrorCode::kDeviceFailure:
+        break;
+    }
+    return MakeStatus(ORT_EP_FAIL, where, error.what());
   } catch (const Ort::Exception& error) {
     return MakeStatus(error.GetOrtErrorCode(), where, error.what());
   } catch (const std::bad_alloc&) {

@@ -35,8 +35,10 @@ void TranslateError(const std::exception_ptr& thrown, void* payload) {
   try {
     std::rethrow_exception(thrown);
   } catch (const rulebook::Error& error) {
-    const bool invalid = error.code() == rulebook::ErrorCode::kInvalidArgument;
-    PyErr_SetString(invalid ? classes->invalid_argument : classes->limit_exceeded, error.what());
+    PyObject* type = PyExc_RuntimeError;
+    if (error.code() == rulebook::ErrorCode::kInvalidArgument) type = classes->invalid_argument;
+    if (error.code() == rulebook::ErrorCode::kResourceExhausted) type = classes->limit_exceeded;
+    PyErr_SetString(type, error.what());
   }
 }
 

@@ -10,6 +10,7 @@ namespace rulebook {
 enum class ErrorCode {
   kInvalidArgument,    // a shape, attribute or value the operator cannot accept
   kResourceExhausted,  // a legal request whose result would pass a limit of shape.h
+  kDeviceFailure,      // the GPU or its driver refused or failed
 };
 
 // Every error this library throws. The message names the value and the limit it broke.
@@ -39,6 +40,11 @@ template <typename... Parts>
 template <typename... Parts>
 [[noreturn]] void ThrowTooLarge(const Parts&... parts) {
   throw Error(ErrorCode::kResourceExhausted, internal::Concat(parts...));
+}
+
+template <typename... Parts>
+[[noreturn]] void ThrowDeviceFailure(const Parts&... parts) {
+  throw Error(ErrorCode::kDeviceFailure, internal::Concat(parts...));
 }
 
 }  // namespace rulebook
