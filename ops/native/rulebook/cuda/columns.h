@@ -1,0 +1,27 @@
+// Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "rulebook/shape.h"
+
+namespace rulebook::cuda {
+
+// Calls body(std::integral_constant<int, columns>), so that kernels are made per width of coords.
+template <typename Body>
+void WithColumns(int64_t columns, const Body& body) {
+  static_assert(kMaxAxes == 4, "one case per number of axes");
+  switch (columns) {
+    case 2:
+      return body(std::integral_constant<int, 2>{});
+    case 3:
+      return body(std::integral_constant<int, 3>{});
+    case 4:
+      return body(std::integral_constant<int, 4>{});
+    default:
+      return body(std::integral_constant<int, 5>{});
+  }
+}
+
+}  // namespace rulebook::cuda

@@ -1,0 +1,48 @@
+// Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+//
+// cpu/site_key.h on the device: a site packed into one integer whose order is the canonical order.
+#pragma once
+
+#include "device.h"
+#include "rulebook/shape.h"
+
+namespace rulebook::cuda {
+
+// How sites of one grid are packed. Column 0, the batch index, is the most significant.
+struct KeyGrid {
+  int64_t size[1 + kMaxAxes];
+};
+
+inline KeyGrid MakeKeyGrid(const SpatialShape& shape) {
+  KeyGrid grid{};
+  grid.size[0] = kMaxBatchSize;
+  for (int axis = 0; axis < shape.axes; ++axis) grid.size[1 + axis] = shape[axis];
+  return grid;
+}
+
+// Bits that keys of the grid may have set; the shape has been through CheckSpatialShape.
+inline int KeyBits(const SpatialShape& shape) {
+  auto largest = static_cast<uint64_t>(kMaxBatchSize);
+  for (int axis = 0; axis < shape.axes; ++axis) largest *= static_cast<uint64_t>(shape[axis]);
+  int bits = 1;
+  for (--largest; (largest >>= 1U) != 0; ++bits) {
+  }
+  return bits;
+}
+
+// Packs a site and says whether it lies inside the grid; outside, the key means nothing.
+template <int kColumns, typename Value>
+__device__ inline bool PackSite(const KeyGrid& grid, const Value* site, uint64_t* key) {
+  uint64_t packed = 0;
+  bool inside = true;
+#pragma unroll
+  for (int c = 0; c < kColumns; ++c) {
+    const int64_t value = site[c];
+    inside &= value >= 0 && value < grid.size[c];
+    packed = packed * static_cast<uint64_t>(grid.size[c]) + static_cast<uint64_t>(value);
+  }
+  *key = packed;
+  return inside;
+}
+
+}  // namespace rulebook::cuda

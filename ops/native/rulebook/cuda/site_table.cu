@@ -1,0 +1,39 @@
+// Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+#include "columns.h"
+#include "site_table.h"
+
+namespace rulebook::cuda {
+namespace {
+
+template <int kColumns>
+__global__ void InsertSites(const int32_t* coords, int64_t rows, KeyGrid grid,
+                            SiteTableView table) {
+  const int64_t row = GlobalThread();
+  if (row >= rows) return;
+  uint64_t key = 0;
+  if (!PackSite<kColumns>(grid, coords + row * kColumns, &key)) return;
+  Insert(table, key, static_cast<int32_t>(row));
+}
+
+uint64_t PlacesFor(int64_t rows) {
+  uint64_t places = 64;
+  while (places < 2 * static_cast<uint64_t>(rows)) places *= 2;
+  return places;
+}
+
+}  // namespace
+
+SiteTable::SiteTable(CudaContext& context, CoordsView coords, const KeyGrid& grid)
+    : places_(PlacesFor(coords.rows)),
+      keys_(context, static_cast<int64_t>(places_)),
+      rows_(context, static_cast<int64_t>(places_)) {
+  const auto places = static_cast<int64_t>(places_);
+  FillBytes(context, keys_.get(), 0xFF, places);
+  FillBytes(context, rows_.get(), 0x7F, places);
+  WithColumns(coords.columns(), [&](auto columns) {
+    Launch(context, OneThreadEach(coords.rows), &InsertSites<columns>, coords.data, coords.rows,
+           grid, view());
+  });
+}
+
+}  // namespace rulebook::cuda

@@ -1,0 +1,61 @@
+// Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+//
+// From a site's key to its row: a hash table in device memory, open addressing, probed one by one.
+#pragma once
+
+#include "device.h"
+#include "grid_key.h"
+#include "rulebook/coords.h"
+
+namespace rulebook::cuda {
+
+// What kernels get. Half of the places at least are free, so every search ends.
+struct SiteTableView {
+  static constexpr uint64_t kFree = ~uint64_t{0};  // no key: keys have 63 bits
+  static constexpr int32_t kNoRow = 0x7F7F7F7F;    // above every row
+
+  uint64_t* keys;
+  int32_t* rows;
+  uint64_t mask;  // places - 1; places are a power of two
+};
+
+// splitmix64's last steps (Steele, Lea, Flood 2014): neighbours must not hash to neighbours.
+__device__ inline uint64_t HashKey(uint64_t key) {
+  key = (key ^ (key >> 30U)) * 0xBF58476D1CE4E5B9U;
+  key = (key ^ (key >> 27U)) * 0x94D049BB133111EBU;
+  return key ^ (key >> 31U);
+}
+
+// Of several rows with one key the lowest stays.
+__device__ inline void Insert(const SiteTableView& table, uint64_t key, int32_t row) {
+  for (uint64_t place = HashKey(key) & table.mask;; place = (place + 1) & table.mask) {
+    const uint64_t before = AtomicCompareExchange(&table.keys[place], SiteTableView::kFree, key);
+    if (before != SiteTableView::kFree && before != key) continue;
+    AtomicMin(&table.rows[place], row);
+    return;
+  }
+}
+
+// The row, or -1. Not in the kernel that inserts.
+__device__ inline int32_t Find(const SiteTableView& table, uint64_t key) {
+  for (uint64_t place = HashKey(key) & table.mask;; place = (place + 1) & table.mask) {
+    const uint64_t found = table.keys[place];
+    if (found == key) return table.rows[place];
+    if (found == SiteTableView::kFree) return -1;
+  }
+}
+
+// The table of `coords`; rows outside the grid are left out.
+class SiteTable {
+ public:
+  SiteTable(CudaContext& context, CoordsView coords, const KeyGrid& grid);
+
+  SiteTableView view() const { return {keys_.get(), rows_.get(), places_ - 1}; }
+
+ private:
+  uint64_t places_;
+  Scratch<uint64_t> keys_;
+  Scratch<int32_t> rows_;
+};
+
+}  // namespace rulebook::cuda
