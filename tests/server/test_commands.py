@@ -82,7 +82,7 @@ def test_serves_until_the_signal_and_ends_well(model_folder: Path, number: int) 
         channel.close()
 
 
-def test_a_second_signal_does_not_wait_for_the_drain(model_folder: Path) -> None:
+def test_a_second_interrupt_does_not_wait_for_the_drain(model_folder: Path) -> None:
     """Unread answers, more than the connection buffers, would hold the drain for 20 s."""
     with (
         serving("--models", str(model_folder)) as (process, target),
@@ -99,10 +99,11 @@ def test_a_second_signal_does_not_wait_for_the_drain(model_folder: Path) -> None
         call = pb_grpc.VoxelInferenceStub(channel).StreamInfer(requests())
         assert [next(call).WhichOneof("message") for _ in range(2)] == ["opened", "result"]
         time.sleep(0.5)  # for the server to have answered what it can
-        process.send_signal(signal.SIGTERM)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1.0)
-        process.send_signal(signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGTERM):  # supervisors send it more than once
+            process.send_signal(number)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1.0)
+        process.send_signal(signal.SIGINT)
         assert process.wait(STOP_SECONDS) == 0
         never.set()
 
