@@ -7,35 +7,47 @@
 set(VOXGATE_CUDA AUTO CACHE STRING "Compile for NVIDIA GPUs: ON, OFF or AUTO (where nvcc is found)")
 set_property(CACHE VOXGATE_CUDA PROPERTY STRINGS ON OFF AUTO)
 
-set(VOXGATE_HAS_CUDA OFF)
+set(VOXGATE_CUDA_ARCHITECTURES "" CACHE STRING "GPU architectures to compile for; empty: a release's")
+
+set(VOXGATE_HAS_CUDA ${VOXGATE_CUDA})
 if(VOXGATE_CUDA STREQUAL "AUTO")
-  # Only the tests compile the CUDA library so far. A sanitizer's kernels run in emulation.
+  set(VOXGATE_HAS_CUDA OFF)
+  # Only tests compile the CUDA library so far, and a sanitizer's run in emulation.
   if(VOXGATE_BUILD_TESTS AND NOT VOXGATE_SANITIZE)
-    find_program(VOXGATE_NVCC nvcc HINTS ENV CUDACXX PATHS /usr/local/cuda/bin)
-    if(VOXGATE_NVCC)
-      set(VOXGATE_HAS_CUDA ON)
+    set(VOXGATE_HAS_CUDA ON)
+  endif()
+endif()
+if(VOXGATE_HAS_CUDA AND NOT CMAKE_CUDA_COMPILER)
+  find_program(VOXGATE_NVCC nvcc HINTS ENV CUDACXX PATHS /usr/local/cuda/bin)
+  if(VOXGATE_NVCC AND NOT DEFINED ENV{CUDACXX})
+    set(ENV{CUDACXX} ${VOXGATE_NVCC})
+  endif()
+  if(VOXGATE_CUDA STREQUAL "AUTO")
+    include(CheckLanguage)
+    check_language(CUDA) # an nvcc too old for the C++ compiler must not break the build
+    if(NOT CMAKE_CUDA_COMPILER)
+      set(VOXGATE_HAS_CUDA OFF)
     endif()
   endif()
-elseif(VOXGATE_CUDA)
-  find_program(VOXGATE_NVCC nvcc HINTS ENV CUDACXX PATHS /usr/local/cuda/bin REQUIRED)
-  set(VOXGATE_HAS_CUDA ON)
 endif()
 
 if(VOXGATE_HAS_CUDA)
-  if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
-    set(CMAKE_CUDA_COMPILER ${VOXGATE_NVCC})
-  endif()
-  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    # From A100 to Blackwell, with Orin (87) and Thor (110); the last also as PTX, for what follows.
-    set(CMAKE_CUDA_ARCHITECTURES
-        80-real 86-real 87-real 89-real 90-real 100-real 103-real 110-real 120
-        CACHE STRING "GPU architectures to compile for")
-  endif()
   enable_language(CUDA)
   set(CMAKE_CUDA_STANDARD 17)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   set(CMAKE_CUDA_FLAGS_RELEASE "-O3 -DNDEBUG")
+  if(VOXGATE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES ${VOXGATE_CUDA_ARCHITECTURES})
+  else()
+    # For a release: from A100 to Blackwell, with Orin (87) and Thor (110), and PTX for what follows.
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 87-real 89-real)
+    if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13.0)
+      list(APPEND CMAKE_CUDA_ARCHITECTURES 90-real 100-real 103-real 110-real 120)
+    else()
+      list(APPEND CMAKE_CUDA_ARCHITECTURES 90)
+    endif()
+  endif()
 endif()
 
 # The floating-point rules and warnings of all CUDA code.
