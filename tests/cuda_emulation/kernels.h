@@ -83,6 +83,17 @@ __global__ void WriteBeside(const int32_t* values, int32_t* copy) {
   copy[t] = kMistake == Mistake::kNone ? tile[t] : tile[t + 1];
 }
 
+template <Mistake kMistake>
+__global__ void ReadBesideDeviceMemory(const int32_t* values, int32_t* shifted) {
+  const auto t = static_cast<int>(threadIdx.x);
+  if constexpr (kMistake == Mistake::kNone) {
+    shifted[t] = t == kThreads - 1 ? 0 : values[t + 1];
+  } else {
+    const int32_t next = values[t + 1];
+    shifted[t] = t == kThreads - 1 ? 0 : next;
+  }
+}
+
 // Brings values to shared memory behind the thread's back.
 template <Mistake kMistake>
 __global__ void CopyAsynchronously(const int32_t* values, int32_t* copy) {

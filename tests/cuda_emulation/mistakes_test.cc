@@ -47,11 +47,15 @@ bool Gives(rulebook::CudaContext& context, void (*kernel)(const int32_t*, int32_
            bool dynamic, const Expect& expect) {
   const std::vector<int32_t> values = Numbers(blocks * kThreads);
   std::vector<int32_t> result(values.size());
+  const rulebook::cuda::Scratch<int32_t> in(context, blocks * kThreads);
+  const rulebook::cuda::Scratch<int32_t> out(context, blocks * kThreads);
+  rulebook::cuda::CopyToDevice(context, in.get(), values.data(), blocks * kThreads);
   rulebook::cuda::LaunchShape shape;
   shape.blocks_x = blocks;
   shape.threads = kThreads;
   shape.shared_bytes = dynamic ? kThreads * sizeof(int32_t) : 0;
-  rulebook::cuda::Launch(context, shape, kernel, values.data(), result.data());
+  rulebook::cuda::Launch(context, shape, kernel, in.get(), out.get());
+  rulebook::cuda::ReadBack(context, out.get(), blocks * kThreads, result.data());
   for (size_t i = 0; i < result.size(); ++i) {
     const size_t from = expect(i);
     if (result[i] != (from < values.size() ? values[from] : 0)) return false;
@@ -98,6 +102,12 @@ bool Write(rulebook::CudaContext& context) {
 }
 
 template <Mistake kMistake>
+bool ReadDevice(rulebook::CudaContext& context) {
+  return Gives(context, &kernels::ReadBesideDeviceMemory<kMistake>, 1, false,
+               [](size_t i) { return i + 1; });
+}
+
+template <Mistake kMistake>
 bool AsynchronousCopy(rulebook::CudaContext& context) {
   return Gives(context, &kernels::CopyAsynchronously<kMistake>, 1, false,
                [](size_t i) { return kThreads - 1 - i; });
@@ -108,13 +118,15 @@ constexpr const char* kWrong = "wrong result";
 constexpr const char* kRace = "data race";
 constexpr const char* kBeside = "a write beside a shared array";
 constexpr const char* kPoisoned = "use-after-poison";
-const std::array<Case, 7> kCases = {{
+constexpr const char* kOverflow = "heap-buffer-overflow";
+const std::array<Case, 8> kCases = {{
     {"missing barrier", BOTH(Barrier), kWrong, kWrong, kRace},
     {"missing warp barrier", BOTH(WarpBarrier), nullptr, nullptr, kRace},
     {"increment that is not atomic", BOTH(Increment), nullptr, nullptr, kRace},
     {"increment by blocks that is not atomic", BOTH(IncrementByBlocks), nullptr, nullptr, kRace},
     {"shared read out of bounds", BOTH(Read), nullptr, kPoisoned, nullptr},
     {"shared write out of bounds", BOTH(Write), kBeside, kPoisoned, kBeside},
+    {"device read out of bounds", BOTH(ReadDevice), nullptr, kOverflow, nullptr},
     {"missing wait for a copy", BOTH(AsynchronousCopy), kWrong, kWrong, kWrong},
 }};
 

@@ -99,7 +99,8 @@ TEST(SortsLikeTheCpu) {
 TEST(KeysOfSixtyThreeBits) {
   // 2^16 batch indices on 2^47 - 2 cells.
   const SpatialShape shape = Axes({2147483647, 65535});
-  const Coords coords{2, {65535, 2147483646, 65534, 0, 0, 1, 65535, 0, 0, 0, 0, 0}};
+  const Coords coords{
+      2, {65535, 2147483646, 65534, 32770, 0, 0, 0, 0, 1, 30000, 0, 0, 65535, 0, 0, 0, 0, 0}};
   CheckSort(coords, shape, Duplicates::kError);
 }
 
