@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Up to this size frames are decoded and answers encoded on the event loop: waking a worker would
 # cost more.
 _INLINE_DECODE_BYTES = 1 << 15
-_INLINE_ENCODE_BYTES = 1 << 17
+_INLINE_ENCODE_BYTES = 1 << 19
 # Protobuf parses no message of 2 GiB or more: its reader would lose the stream, not the frame. What
 # is left below that is for everything beside the arrays.
 _MAX_ANSWER_BYTES = (1 << 31) - (1 << 20)
@@ -54,7 +54,8 @@ log = logging.getLogger(__name__)
 class Ticket:
     """A frame from its arrival to its answer.
 
-    `stages` holds, as far as the frame got, when each began (monotonic) and the seconds it took.
+    `job` is there while the frame waits or runs. `stages` holds, as far as the frame got, when each
+    began (monotonic) and the seconds it took.
     """
 
     arrival: Arrival
@@ -62,6 +63,7 @@ class Ticket:
     served: ServedModel
     job: Job | None = None
     stages: dict[Stage, tuple[float, float]] = field(default_factory=dict)
+    sites: int | None = None
     batch_frames: int = 0
     batch_sites: int = 0
 
@@ -99,6 +101,8 @@ class ServedModel:
 
     def leave(self, ticket: Ticket) -> None:
         assert ticket.served is self
+        # A job leads back to its ticket: its arrays would wait for the garbage collector.
+        ticket.job = None
         self.let_go()
 
     def keep(self) -> None:
@@ -162,6 +166,7 @@ class ServedModel:
         # The arrays hold what is needed of the message from here on.
         arrival.parts.clear()
         self.metrics.add_rows(spec.rows, frame.num_sites)
+        ticket.sites = frame.num_sites
         ticket.job = Job(arrival.frame_id, frame, outputs, queue, resolve, deadline)
         self.scheduler.submit(ticket.job)
 
@@ -174,15 +179,16 @@ class ServedModel:
             ModelLimitExceeded: outputs that no message can carry.
             InternalError: an output that is not what the model's metadata says.
         """
+        job, ticket.job = ticket.job, None
+        assert job is not None
         size = sum(array.nbytes for array in execution.outputs.values())
         if size > _MAX_ANSWER_BYTES:
             raise ModelLimitExceeded(f"answer: {size} bytes, the limit is {_MAX_ANSWER_BYTES}")
         workers = self._workers if size > _INLINE_ENCODE_BYTES else None
-        return await _guarded(workers, self._encode, ticket, execution, in_stream)
+        return await _guarded(workers, self._encode, ticket, job, execution, in_stream)
 
-    def _encode(self, ticket: Ticket, execution: Execution, in_stream: bool) -> bytes:
-        job, arrival, stages = ticket.job, ticket.arrival, ticket.stages
-        assert job is not None
+    def _encode(self, ticket: Ticket, job: Job, execution: Execution, in_stream: bool) -> bytes:
+        arrival, stages = ticket.arrival, ticket.stages
         started = time.monotonic()
         arrays = frame_outputs(execution.outputs, job.outputs, job.frame.rank)
         now = time.monotonic()
@@ -227,7 +233,7 @@ def record_span(
             "model": model.name,
             "version": model.version,
             "sensor_id": arrival.sensor_id,
-            "sites": None if ticket.job is None else ticket.job.frame.num_sites,
+            "sites": ticket.sites,
             "batch_frames": ticket.batch_frames,
             "batch_sites": ticket.batch_sites,
             "outcome": outcome,

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "blocks.h"
 #include "rulebook/coords.h"
 #include "rulebook/error.h"
 #include "rulebook/shape.h"
@@ -63,8 +64,7 @@ int64_t Size(const Array<T>& array, size_t axis) {
   return static_cast<int64_t>(array.shape(axis));
 }
 
-// An array the library writes and Python then owns. 64-byte aligned, so that the kernels' vector
-// stores never straddle a cache line.
+// An array the library writes and Python then owns.
 template <typename T>
 class Output {
  public:
@@ -78,24 +78,22 @@ class Output {
       }
     }
     if (elements > std::numeric_limits<size_t>::max() / sizeof(T)) throw std::bad_alloc();
-    data_.reset(static_cast<T*>(::operator new[](elements * sizeof(T), kAlignment)));
+    data_.reset(static_cast<T*>(TakeBlock(elements * sizeof(T))));
   }
 
   T* data() { return data_.get(); }
 
   // Hands the memory to a numpy array; this object is empty afterwards. Needs the GIL.
   nb::ndarray<nb::numpy, T> Release() {
-    nb::capsule owner(data_.get(),
-                      [](void* data) noexcept { ::operator delete[](data, kAlignment); });
+    nb::capsule owner(data_.get(), [](void* data) noexcept { GiveBlock(data); });
     T* data = data_.release();
     std::vector<size_t> shape(shape_.begin(), shape_.end());
     return nb::ndarray<nb::numpy, T>(data, shape.size(), shape.data(), owner);
   }
 
  private:
-  static constexpr std::align_val_t kAlignment{64};
   struct Delete {
-    void operator()(T* data) const { ::operator delete[](data, kAlignment); }
+    void operator()(T* data) const { GiveBlock(data); }
   };
   std::vector<int64_t> shape_;
   std::unique_ptr<T[], Delete> data_;
