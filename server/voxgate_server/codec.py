@@ -225,7 +225,9 @@ def assemble(parts: Sequence[ReadPart], spec: FrameSpec) -> DecodedFrame:
         return DecodedFrame(inputs, len(values), None)
     if len(parts) == 1 and first.canonical:
         return DecodedFrame({"coords": first.coords, "features": values}, len(values), None)
-    coords = np.concatenate([p.coords for p in parts if p.coords is not None])
+    coords = first.coords
+    if len(parts) > 1:
+        coords = np.concatenate([p.coords for p in parts if p.coords is not None])
     try:
         sites, order, rank = _native.sort_sites(coords, spec.spatial_shape, threads=1)
     except ValueError as error:  # both of the native exceptions
