@@ -53,10 +53,6 @@ class Unauthenticated(RequestError):
     """A call whose credential is missing or unknown."""
 
 
-class PermissionDenied(RequestError):
-    """A call that its client may not make."""
-
-
 class Overloaded(RequestError):
     """A bounded queue is full, or a client has all it may have."""
 
@@ -91,7 +87,6 @@ _STATUS: dict[type[RequestError], tuple[grpc.StatusCode, Outcome]] = {
     DuplicateFrame: (grpc.StatusCode.ALREADY_EXISTS, "invalid"),
     ModelNotFound: (grpc.StatusCode.NOT_FOUND, "invalid"),
     Unauthenticated: (grpc.StatusCode.UNAUTHENTICATED, "invalid"),
-    PermissionDenied: (grpc.StatusCode.PERMISSION_DENIED, "invalid"),
     Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded"),
     ModelLimitExceeded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded"),
     DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, "deadline"),

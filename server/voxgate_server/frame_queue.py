@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -55,11 +55,13 @@ class StreamQueue:
         max_waiting: one more is refused.
         latest: at most one waits, and a newer one replaces it.
         priority: higher goes first. Fixed once a frame waits.
+        client: whose stream it is; "": a client's of its own.
     """
 
     max_waiting: int
     latest: bool = False
     priority: int = 0
+    client: str = ""
     waiting: OrderedDict[Job[Any], None] = field(default_factory=OrderedDict, init=False)
     # The stream's place in line; None: served since it last waited, so it joins at the back.
     turn: int | None = field(default=None, init=False)
@@ -152,17 +154,33 @@ class FrameQueue(Generic[Result]):
     def make_room(self, stream: StreamQueue) -> Job[Result] | None:
         """Before a `put` of `stream` into a full queue: take out the frame that gives way, if any.
 
-        It is the newest frame of the stream that has most waiting, if those are more than
-        `stream`'s will be, and their priority is no higher: whoever floods a model has its own
-        frames refused, not its neighbours'. Costs O(streams that wait), and only when it is full.
+        It is the newest of a stream of lower priority; or, at the same one, of the client that has
+        most waiting over all its streams, if those are more than this client's will be: whoever
+        floods a model has its own frames refused, not its neighbours'. Costs O(streams that wait),
+        and only when it is full.
         """
         own = len(stream.waiting)
         refused = own >= stream.max_waiting or (stream.latest and own)
         if len(self._entries) < self._max_waiting or refused:
             return None
-        rivals = [other for other in self._line.values() if other.priority <= stream.priority]
-        longest = max(rivals, key=lambda other: len(other.waiting), default=stream)
-        if len(longest.waiting) <= own + 1:
+        waiting: Counter[object] = Counter()
+        for other in self._line.values():
+            waiting[_client(other)] += len(other.waiting)
+        share = waiting[_client(stream)] + 1
+
+        def stands_back(other: StreamQueue) -> bool:
+            larger = waiting[_client(other)] > share
+            return other.priority < stream.priority or (
+                other.priority == stream.priority and larger
+            )
+
+        rivals = filter(stands_back, self._line.values())
+        longest = max(
+            rivals,
+            key=lambda other: (-other.priority, waiting[_client(other)], len(other.waiting)),
+            default=None,
+        )
+        if longest is None:
             return None
         newest = next(reversed(longest.waiting))
         self.remove(newest)
@@ -264,3 +282,7 @@ class FrameQueue(Generic[Result]):
 def _place(stream: StreamQueue) -> tuple[int, int]:
     assert stream.turn is not None
     return -stream.priority, stream.turn
+
+
+def _client(stream: StreamQueue) -> object:
+    return stream.client or stream

@@ -40,6 +40,7 @@ class OpenStream:
         asked = request.max_queued_frames or settings.queued_frames
         self.max_queued_frames = 1 if self._latest else min(asked, settings.max_queued_frames)
         self._priority = client.clip_priority(request.priority)
+        self._client = client.key
         self._unusable: RequestError | None = None
         self._next: ServedModel | None = None
         self._kept: ServedModel | None = None
@@ -101,7 +102,7 @@ class OpenStream:
             self._kept = None
 
     def _new_queue(self) -> StreamQueue:
-        return StreamQueue(self.max_queued_frames, self._latest, self._priority)
+        return StreamQueue(self.max_queued_frames, self._latest, self._priority, self._client)
 
 
 def _deadline(request: pb.StreamOpen) -> float:

@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 _CLOSE_GRACE = 1.0
 
 _CROWDED = (
-    "queue: {} frames of this model are waiting, its limit, most of them of this stream: "
+    "queue: {} frames of this model are waiting, its limit, and a newer one of a client with fewer "
+    "of them, or of a higher priority, took this one's place: "
     "send fewer, or try again later"
 )
 

@@ -127,7 +127,7 @@ class ServedModel:
             if len(queues) >= _MAX_IDLE_QUEUES:
                 for idle in [other for other, queue in queues.items() if not queue.waiting]:
                     del queues[idle]
-            queues[key] = StreamQueue(self._max_waiting, priority=priority)
+            queues[key] = StreamQueue(self._max_waiting, priority=priority, client=client.key)
         return queues[key]
 
     # Decode and queue ----------------------------------------------------------------------------

@@ -311,6 +311,28 @@ def test_who_has_most_waiting_gives_way_in_a_full_model() -> None:
     assert batches(queue) == ["f0 o1 n1 f1 o2 n2"]
 
 
+def test_streams_of_one_client_give_way_as_one() -> None:
+    flooder = [StreamQueue(5, client="flooder") for _ in range(4)]
+    neighbour = StreamQueue(5, client="neighbour")
+    queue = queue_of(*(new_job(s, f"f{i}") for i, s in enumerate(flooder)), max_waiting=4)
+    for name in ("n0", "n1"):
+        gives_way = queue.make_room(neighbour)
+        assert gives_way is not None and gives_way.stream in flooder
+        queue.put(new_job(neighbour, name), 0)
+    assert queue.make_room(neighbour) is None  # two each
+    assert queue.make_room(StreamQueue(5, client="flooder")) is None
+
+
+def test_lower_priority_gives_way_first() -> None:
+    many, one = fifo(), fifo(priority=1)
+    queue = queue_of(*(new_job(many, f"m{i}") for i in range(2)), new_job(one, "o"), max_waiting=3)
+    for expected in ("m1", "m0"):
+        gives_way = queue.make_room(one)
+        assert gives_way is not None and gives_way.frame_id == expected
+        queue.put(new_job(one), 0)
+    assert queue.make_room(one) is None
+
+
 def test_who_gives_way_has_no_higher_priority_and_makes_no_room_for_a_full_stream() -> None:
     urgent, full = fifo(priority=1), fifo(max_waiting=1)
     jobs = [new_job(urgent, f"u{i}") for i in range(4)] + [new_job(full, "f1")]
@@ -318,7 +340,7 @@ def test_who_gives_way_has_no_higher_priority_and_makes_no_room_for_a_full_strea
     assert queue.make_room(fifo()) is None
     assert queue.make_room(full) is None
     gives_way = queue.make_room(fifo(priority=1))
-    assert gives_way is not None and gives_way.frame_id == "u3"
+    assert gives_way is not None and gives_way.frame_id == "f1"
 
 
 def test_a_frame_taken_makes_room() -> None:
