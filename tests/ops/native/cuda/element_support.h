@@ -26,7 +26,7 @@ template <typename To, typename From>
 To BitCast(const From& from) {
   static_assert(sizeof(To) == sizeof(From));
   To to;
-  std::memcpy(&to, &from, sizeof to);
+  std::memcpy(static_cast<void*>(&to), static_cast<const void*>(&from), sizeof to);
   return to;
 }
 
