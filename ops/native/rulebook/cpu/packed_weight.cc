@@ -6,6 +6,7 @@
 
 #include "rulebook/isa.h"
 #include "rulebook/shape.h"
+#include "weight_shape.h"
 
 namespace rulebook {
 namespace cpu {
@@ -32,6 +33,8 @@ const ConvKernels& KernelsOf(Isa isa) {
   return GenericConvKernels();
 }
 
+}  // namespace
+
 void CheckWeightShape(const WeightShape& shape) {
   if (shape.kernel_volume < 1 || shape.in_channels < 1 || shape.out_channels < 1 ||
       shape.groups < 1) {
@@ -54,7 +57,6 @@ void CheckWeightShape(const WeightShape& shape) {
                  padded, kMaxDenseElements, "weight elements");
 }
 
-}  // namespace
 }  // namespace cpu
 
 PackedWeight<Device::kCpu, float>::PackedWeight(const cpu::ConvKernels& kernels,
