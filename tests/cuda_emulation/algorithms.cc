@@ -11,9 +11,14 @@ namespace rulebook::cuda {
 namespace {
 
 template <typename Key>
+Key LowBits(int bits) {
+  return static_cast<Key>(~Key{0} >> (sizeof(Key) * 8 - static_cast<size_t>(bits)));
+}
+
+template <typename Key>
 void Sort(const Key* keys, Key* sorted_keys, const int32_t* values, int32_t* sorted_values,
           int64_t count, int bits) {
-  const auto low = static_cast<Key>(~Key{0} >> (sizeof(Key) * 8 - static_cast<size_t>(bits)));
+  const auto low = LowBits<Key>(bits);
   std::vector<int64_t> order(static_cast<size_t>(std::max<int64_t>(count, 0)));
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
@@ -34,6 +39,14 @@ void SortPairs(CudaContext& /*context*/, const uint64_t* keys, uint64_t* sorted_
 void SortPairs(CudaContext& /*context*/, const uint32_t* keys, uint32_t* sorted_keys,
                const int32_t* values, int32_t* sorted_values, int64_t count, int bits) {
   Sort(keys, sorted_keys, values, sorted_values, count, bits);
+}
+
+void SortKeys(CudaContext& /*context*/, const uint64_t* keys, uint64_t* sorted_keys, int64_t count,
+              int bits) {
+  const auto low = LowBits<uint64_t>(bits);
+  std::copy_n(keys, std::max<int64_t>(count, 0), sorted_keys);
+  std::stable_sort(sorted_keys, sorted_keys + std::max<int64_t>(count, 0),
+                   [&](uint64_t a, uint64_t b) { return (a & low) < (b & low); });
 }
 
 void InclusiveSum(CudaContext& /*context*/, const int32_t* values, int32_t* sums, int64_t count) {

@@ -18,16 +18,11 @@ namespace {
 class SiteLimit {
  public:
   explicit SiteLimit(int64_t kernel_volume)
-      : kernel_volume_(kernel_volume),
-        limit_(std::min(kMaxSites, kMaxRulebookCells / kernel_volume)) {}
+      : kernel_volume_(kernel_volume), limit_(MaxGeneratedSites(kernel_volume)) {}
 
   void Add(int64_t sites) {
     if (total_.fetch_add(sites, std::memory_order_relaxed) + sites <= limit_) return;
-    if (limit_ == kMaxSites) {
-      ThrowTooLarge("the convolution generates more than ", kMaxSites, " sites");
-    }
-    ThrowTooLarge("rulebook cells (K * M): ", kernel_volume_, " x more than ", limit_,
-                  " sites is over the limit ", kMaxRulebookCells);
+    ThrowTooManySites(kernel_volume_);
   }
   int64_t total() const { return total_.load(std::memory_order_relaxed); }
 
@@ -273,6 +268,19 @@ void ForEachParentChunk(CpuContext& context, const TrieLevel& level, Work work) 
 }
 
 }  // namespace
+
+int64_t MaxGeneratedSites(int64_t kernel_volume) {
+  return std::min(kMaxSites, kMaxRulebookCells / kernel_volume);
+}
+
+void ThrowTooManySites(int64_t kernel_volume) {
+  const int64_t limit = MaxGeneratedSites(kernel_volume);
+  if (limit == kMaxSites) {
+    ThrowTooLarge("the convolution generates more than ", kMaxSites, " sites");
+  }
+  ThrowTooLarge("rulebook cells (K * M): ", kernel_volume, " x more than ", limit,
+                " sites is over the limit ", kMaxRulebookCells);
+}
 
 TrieLevel GenerateLevel(CpuContext& context, const TrieLevel& in, const AxisRelation& relation,
                         const PrefixRulebook& parents, int64_t kernel_volume) {

@@ -21,6 +21,10 @@ struct PrefixRulebook {
   int32_t at(int64_t k, int64_t o) const { return neighbors[k * outputs + o]; }
 };
 
+// How many sites a convolution of `kernel_volume` offsets may generate, and the error past that.
+int64_t MaxGeneratedSites(int64_t kernel_volume);
+[[noreturn]] void ThrowTooManySites(int64_t kernel_volume);
+
 // The output nodes fed by some input node, as a level below the output prefixes of `parents`.
 // Throws ResourceExhausted when there are too many: a node counts as a site, even above the last
 // level, and a rulebook of kernel_volume offsets has kMaxRulebookCells at most. Found out here, it

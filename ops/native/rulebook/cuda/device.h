@@ -159,6 +159,10 @@ void SortPairs(CudaContext& context, const uint64_t* keys, uint64_t* sorted_keys
 void SortPairs(CudaContext& context, const uint32_t* keys, uint32_t* sorted_keys,
                const int32_t* values, int32_t* sorted_values, int64_t count, int bits = 32);
 
+// Sorts keys alone; the same otherwise.
+void SortKeys(CudaContext& context, const uint64_t* keys, uint64_t* sorted_keys, int64_t count,
+              int bits = 64);
+
 // Prefix sums; `sums` may be `values`.
 void InclusiveSum(CudaContext& context, const int32_t* values, int32_t* sums, int64_t count);
 void ExclusiveSum(CudaContext& context, const int32_t* values, int32_t* sums, int64_t count);

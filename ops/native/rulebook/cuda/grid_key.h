@@ -45,4 +45,16 @@ __device__ inline bool PackSite(const KeyGrid& grid, const Value* site, uint64_t
   return inside;
 }
 
+// The site of a key that PackSite made of a site inside the grid.
+template <int kColumns>
+__device__ inline void UnpackSite(const KeyGrid& grid, uint64_t key, int32_t* site) {
+#pragma unroll
+  for (int c = kColumns - 1; c > 0; --c) {
+    const auto size = static_cast<uint64_t>(grid.size[c]);
+    site[c] = static_cast<int32_t>(key % size);
+    key /= size;
+  }
+  site[0] = static_cast<int32_t>(key);
+}
+
 }  // namespace rulebook::cuda

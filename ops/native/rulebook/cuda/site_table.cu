@@ -15,12 +15,6 @@ __global__ void InsertSites(const int32_t* coords, int64_t rows, KeyGrid grid,
   Insert(table, key, static_cast<int32_t>(row));
 }
 
-uint64_t PlacesFor(int64_t rows) {
-  uint64_t places = 64;
-  while (places < 2 * static_cast<uint64_t>(rows)) places *= 2;
-  return places;
-}
-
 }  // namespace
 
 SiteTable::SiteTable(CudaContext& context, CoordsView coords, const KeyGrid& grid)

@@ -26,6 +26,13 @@ __device__ inline uint64_t HashKey(uint64_t key) {
   return key ^ (key >> 31U);
 }
 
+// Twice the entries at least, so that half of the places stay free.
+inline uint64_t PlacesFor(int64_t entries) {
+  uint64_t places = 64;
+  while (places < 2 * static_cast<uint64_t>(entries)) places *= 2;
+  return places;
+}
+
 // Of several rows with one key the lowest stays.
 __device__ inline void Insert(const SiteTableView& table, uint64_t key, int32_t row) {
   for (uint64_t place = HashKey(key) & table.mask;; place = (place + 1) & table.mask) {

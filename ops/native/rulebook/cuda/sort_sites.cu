@@ -9,52 +9,25 @@
 #include "grid_key.h"
 #include "rulebook/coords.h"
 #include "rulebook/intake.h"
+#include "site_scan.h"
 
 namespace rulebook {
 namespace cuda {
 namespace {
 
-constexpr int64_t kNone = 0x7F7F7F7F7F7F7F7F;  // above every row
-
-// The lowest row (or sorted place) of each kind; all kNone to begin with.
-struct Report {
-  int64_t outside;    // not in the grid
-  int64_t unordered;  // not above the row before
-  int64_t duplicate;  // of the sorted places: the key of the one before
+// Of the sorted places.
+struct RankReport {
+  int64_t duplicate;  // the lowest with the key of the one before, or kNone
   int64_t distinct;   // how many sites differ
 };
-
-// Lowers *lowest to `row`. The look before spares the memory most of the atomics.
-__device__ inline void NoteRow(int64_t* lowest, int64_t row) {
-  if (row < LoadVolatile(lowest)) AtomicMin(lowest, row);
-}
-
-// keys and rows: [count], or null if nobody wants them.
-template <int kColumns>
-__global__ void ScanSites(const int32_t* coords, int64_t count, KeyGrid grid, Report* report,
-                          uint64_t* keys, int32_t* rows) {
-  const int64_t row = GlobalThread();
-  if (row >= count) return;
-  const int32_t* site = coords + row * kColumns;
-  uint64_t key = 0;
-  const bool inside = PackSite<kColumns>(grid, site, &key);
-  if (!inside) NoteRow(&report->outside, row);
-  uint64_t before = 0;
-  if (row > 0) {
-    PackSite<kColumns>(grid, site - kColumns, &before);
-    if (key <= before) NoteRow(&report->unordered, row);
-  }
-  if (keys == nullptr) return;
-  keys[row] = key;
-  rows[row] = static_cast<int32_t>(row);
-}
 
 __global__ void NumberRows(int64_t count, int64_t* order, int64_t* rank) {
   const int64_t row = GlobalThread();
   if (row < count) order[row] = rank[row] = row;
 }
 
-__global__ void MarkDistinct(const uint64_t* keys, int64_t count, int32_t* first, Report* report) {
+__global__ void MarkDistinct(const uint64_t* keys, int64_t count, int32_t* first,
+                             RankReport* report) {
   const int64_t place = GlobalThread();
   if (place >= count) return;
   const bool is_first = place == 0 || keys[place] != keys[place - 1];
@@ -64,7 +37,7 @@ __global__ void MarkDistinct(const uint64_t* keys, int64_t count, int32_t* first
 
 // numbers[place]: the distinct keys up to and with this place.
 __global__ void RankRows(const int32_t* rows, const int32_t* numbers, int64_t count, int64_t* rank,
-                         Report* report) {
+                         RankReport* report) {
   const int64_t place = GlobalThread();
   if (place >= count) return;
   rank[rows[place]] = numbers[place] - 1;
@@ -95,29 +68,12 @@ void CheckAgainst(CoordsView coords, const SpatialShape& shape) {
   }
 }
 
-std::vector<int32_t> ReadSite(CudaContext& context, CoordsView coords, int64_t row) {
-  std::vector<int32_t> site(static_cast<size_t>(coords.columns()));
-  ReadBack(context, coords.row(row), coords.columns(), site.data());
-  return site;
-}
-
 // What is wrong with the sites, if anything is, before they are sorted.
-Report Scan(CudaContext& context, CoordsView coords, const SpatialShape& shape, uint64_t* keys,
-            int32_t* rows) {
-  const Scratch<Report> report(context, 1);
-  FillBytes(context, report.get(), 0x7F, 1);
-  WithColumns(coords.columns(), [&](auto columns) {
-    Launch(context, OneThreadEach(coords.rows), &ScanSites<columns>, coords.data, coords.rows,
-           MakeKeyGrid(shape), report.get(), keys, rows);
-  });
+SiteReport Scan(CudaContext& context, CoordsView coords, const SpatialShape& shape, uint64_t* keys,
+                int32_t* rows) {
+  const Scratch<SiteReport> report(context, 1);
+  ScanSites(context, coords, shape, report.get(), keys, rows);
   return ReadBack(context, report.get());
-}
-
-void CheckInside(CudaContext& context, CoordsView coords, const SpatialShape& shape,
-                 const Report& report) {
-  if (report.outside == kNone) return;
-  const std::vector<int32_t> site = ReadSite(context, coords, report.outside);
-  cpu::ThrowOutside("coords", site.data(), report.outside, kMaxBatchSize, shape);
 }
 
 void CopyCanonical(CudaContext& context, CoordsView coords, int64_t* rank,
@@ -134,14 +90,14 @@ int64_t Rank(CudaContext& context, CoordsView coords, const SpatialShape& shape,
              int32_t* numbers, int64_t* rank) {
   const int64_t count = coords.rows;
   const Scratch<uint64_t> sorted_keys(context, count);
-  const Scratch<Report> report(context, 1);
+  const Scratch<RankReport> report(context, 1);
   FillBytes(context, report.get(), 0x7F, 1);
   SortPairs(context, keys, sorted_keys.get(), rows, sorted_rows, count, KeyBits(shape));
   Launch(context, OneThreadEach(count), &MarkDistinct, sorted_keys.get(), count, numbers,
          report.get());
   InclusiveSum(context, numbers, numbers, count);
   Launch(context, OneThreadEach(count), &RankRows, sorted_rows, numbers, count, rank, report.get());
-  const Report found = ReadBack(context, report.get());
+  const RankReport found = ReadBack(context, report.get());
   if (found.duplicate != kNone && duplicates == Duplicates::kError) {
     int32_t pair[2];
     ReadBack(context, sorted_rows + found.duplicate - 1, 2, &pair[0]);
@@ -159,7 +115,7 @@ template <>
 bool IsCanonical<Device::kCuda>(CudaContext& context, CoordsView coords,
                                 const SpatialShape& shape) {
   cuda::CheckAgainst(coords, shape);
-  const cuda::Report report = cuda::Scan(context, coords, shape, nullptr, nullptr);
+  const cuda::SiteReport report = cuda::Scan(context, coords, shape, nullptr, nullptr);
   cuda::CheckInside(context, coords, shape, report);
   return report.unordered == cuda::kNone;
 }
@@ -168,13 +124,8 @@ template <>
 void CheckCanonical<Device::kCuda>(CudaContext& context, CoordsView coords,
                                    const SpatialShape& shape) {
   cuda::CheckAgainst(coords, shape);
-  const cuda::Report report = cuda::Scan(context, coords, shape, nullptr, nullptr);
-  const int64_t row = report.unordered;
-  if (report.outside <= row) cuda::CheckInside(context, coords, shape, report);
-  if (row == cuda::kNone) return;
-  const std::vector<int32_t> before = cuda::ReadSite(context, coords, row - 1);
-  const std::vector<int32_t> site = cuda::ReadSite(context, coords, row);
-  cpu::ThrowUnordered("coords", before.data(), site.data(), coords.columns(), row);
+  const cuda::SiteReport report = cuda::Scan(context, coords, shape, nullptr, nullptr);
+  cuda::CheckCanonical(context, coords, shape, report);
 }
 
 template <>
@@ -184,7 +135,7 @@ void SortSites<Device::kCuda>(CudaContext& context, CoordsView coords, const Spa
   cuda::CheckAgainst(coords, shape);
   const cuda::Scratch<uint64_t> keys(context, coords.rows);
   const cuda::Scratch<int32_t> rows(context, coords.rows);
-  const cuda::Report report = cuda::Scan(context, coords, shape, keys.get(), rows.get());
+  const cuda::SiteReport report = cuda::Scan(context, coords, shape, keys.get(), rows.get());
   cuda::CheckInside(context, coords, shape, report);
   if (report.unordered == cuda::kNone) {
     return cuda::CopyCanonical(context, coords, rank, allocate);

@@ -64,28 +64,6 @@ Coords Shuffled(const Coords& coords, int64_t repeat, uint64_t seed) {
   return shuffled;
 }
 
-// Both devices refuse the input with the same words.
-template <typename OnCpu, typename OnCuda>
-void CheckSameError(const OnCpu& on_cpu, const OnCuda& on_cuda) {
-  std::string expected;
-  try {
-    const auto pool = rulebook::MakeThreadPool(1);
-    on_cpu(*pool);
-  } catch (const rulebook::Error& error) {
-    expected = error.what();
-  }
-  CHECK(!expected.empty());
-  support::OnDevices([&](CudaContext& context) {
-    std::string message;
-    try {
-      on_cuda(context);
-    } catch (const rulebook::Error& error) {
-      message = error.what();
-    }
-    CHECK_EQ(message, expected);
-  });
-}
-
 }  // namespace
 
 TEST(SortsLikeTheCpu) {
@@ -107,7 +85,7 @@ TEST(KeysOfSixtyThreeBits) {
 TEST(SitesThatCannotBeSorted) {
   const SpatialShape shape = Axes({5, 6});
   const auto check = [&](const Coords& coords) {
-    CheckSameError(
+    support::CheckSameError(
         [&](rulebook::CpuContext& pool) { support::Sort(pool, coords, shape); },
         [&](CudaContext& context) { SortOnDevice(context, coords, shape, Duplicates::kError); });
   };
@@ -121,7 +99,7 @@ TEST(SitesThatCannotBeSorted) {
 TEST(ChecksCanonicalOrder) {
   const SpatialShape shape = Axes({5, 6});
   const auto check = [&](const Coords& coords) {
-    CheckSameError(
+    support::CheckSameError(
         [&](rulebook::CpuContext& pool) {
           rulebook::CheckCanonical<support::kCpu>(pool, coords.view(), shape);
         },

@@ -5,8 +5,10 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
+#include "check.h"
 #include "device.h"
 #include "rulebook/coords.h"
 #include "support.h"
@@ -15,18 +17,43 @@ namespace support {
 
 constexpr rulebook::Device kCuda = rulebook::Device::kCuda;
 
-// Calls body(context) on the GPU, or in emulation once for each of three scheduling seeds.
+// Calls body(context) on the GPU, or in emulation once for each scheduling seed: three, or fewer
+// for what takes long.
 template <typename Body>
-void OnDevices(const Body& body) {
+void OnDevices(const Body& body, [[maybe_unused]] uint64_t seeds = 3) {
 #if defined(__CUDACC__)
   const auto context = rulebook::MakeCudaContext(0);
   body(*context);
 #else
-  for (uint64_t seed = 1; seed <= 3; ++seed) {
+  for (uint64_t seed = 1; seed <= seeds; ++seed) {
     const auto context = cuda_emulation::MakeContext(seed);
     body(*context);
   }
 #endif
+}
+
+// The CPU and the device refuse the input with the same words.
+template <typename OnCpu, typename OnCuda>
+void CheckSameError(const OnCpu& on_cpu, const OnCuda& on_cuda, uint64_t seeds = 3) {
+  std::string expected;
+  try {
+    const auto pool = rulebook::MakeThreadPool(1);
+    on_cpu(*pool);
+  } catch (const rulebook::Error& error) {
+    expected = error.what();
+  }
+  CHECK(!expected.empty());
+  OnDevices(
+      [&](rulebook::CudaContext& context) {
+        std::string message;
+        try {
+          on_cuda(context);
+        } catch (const rulebook::Error& error) {
+          message = error.what();
+        }
+        CHECK_EQ(message, expected);
+      },
+      seeds);
 }
 
 // Memory on the device for the length of a test.

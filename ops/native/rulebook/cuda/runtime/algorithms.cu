@@ -41,6 +41,15 @@ void SortPairs(CudaContext& context, const uint32_t* keys, uint32_t* sorted_keys
   Sort(context, keys, sorted_keys, values, sorted_values, count, bits);
 }
 
+void SortKeys(CudaContext& context, const uint64_t* keys, uint64_t* sorted_keys, int64_t count,
+              int bits) {
+  if (count <= 0) return;
+  WithScratch(context, "sort", [&](void* scratch, size_t& bytes) {
+    return cub::DeviceRadixSort::SortKeys(scratch, bytes, keys, sorted_keys, count, 0, bits,
+                                          context.stream());
+  });
+}
+
 void InclusiveSum(CudaContext& context, const int32_t* values, int32_t* sums, int64_t count) {
   if (count <= 0) return;
   WithScratch(context, "prefix sum", [&](void* scratch, size_t& bytes) {

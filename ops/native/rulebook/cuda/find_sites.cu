@@ -1,0 +1,68 @@
+// Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+//
+// Canonical sites are searched as they lie: nobody has said which grid they are of, so there are no
+// keys, and a search of a few hundred thousand rows costs less than to make some.
+#include "columns.h"
+#include "coords_text.h"
+#include "device.h"
+#include "rulebook/coords.h"
+
+namespace rulebook {
+namespace cuda {
+namespace {
+
+// Below zero, zero or above, as site a comes before b, is b, or comes after it.
+template <int kColumns>
+__device__ int CompareSites(const int32_t* a, const int32_t* b) {
+#pragma unroll
+  for (int c = 0; c < kColumns; ++c) {
+    if (a[c] != b[c]) return a[c] < b[c] ? -1 : 1;
+  }
+  return 0;
+}
+
+template <int kColumns>
+__global__ void SearchSites(const int32_t* coords, int64_t rows, const int32_t* query,
+                            int64_t count, int32_t* row) {
+  const int64_t p = GlobalThread();
+  if (p >= count) return;
+  int32_t wanted[kColumns];
+#pragma unroll
+  for (int c = 0; c < kColumns; ++c) wanted[c] = query[p * kColumns + c];
+  int64_t low = 0;
+  int64_t high = rows;
+  int32_t found = -1;
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    const int order = CompareSites<kColumns>(coords + middle * kColumns, wanted);
+    if (order == 0) {
+      found = static_cast<int32_t>(middle);
+      break;
+    }
+    if (order < 0) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  row[p] = found;
+}
+
+}  // namespace
+}  // namespace cuda
+
+template <>
+void FindSites<Device::kCuda>(CudaContext& context, CoordsView coords, CoordsView query,
+                              int32_t* row) {
+  cpu::CheckCoordsView("coords", coords);
+  cpu::CheckCoordsView("query", query);
+  if (coords.axes != query.axes) {
+    ThrowInvalid("query: ", query.axes, " spatial axes, but coords have ", coords.axes);
+  }
+  cuda::WithColumns(coords.columns(), [&](auto columns) {
+    cuda::Launch(context, cuda::OneThreadEach(query.rows), &cuda::SearchSites<columns>, coords.data,
+                 coords.rows, query.data, query.rows, row);
+  });
+}
+
+}  // namespace rulebook
