@@ -103,12 +103,13 @@ def test_failed_frames_are_counted_and_shown(fake_server: FakeServer, scans: lis
 
 
 def test_options_reach_the_server(fake_server: FakeServer, scans: list[Path]) -> None:
-    words = ["--policy", "latest", "--deadline", 0.25, "--priority", 2]
-    done = run(commands.stream, *scans, "--target", fake_server.target, *words)
+    # One scan: a second could take the place of the first before that is sent.
+    words = ["--policy", "latest", "--deadline", 25, "--priority", 2]
+    done = run(commands.stream, scans[0], "--target", fake_server.target, *words)
     assert done.exit_code == 0, done.output
     (opening,) = fake_server.opened
     assert (opening.policy, opening.priority) == (pb.LATEST, 2)
-    assert opening.frame_deadline.ToMilliseconds() == 250
+    assert opening.frame_deadline.ToMilliseconds() == 25_000
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
