@@ -174,8 +174,8 @@ __global__ void __launch_bounds__(WarpPart<kRows, kColumns>::kThreads)
   }
 
   const int lane = thread % kWarpSize;
-  const int my_row = lane / 2;
-  const int my_column = lane % 2 * kWide;
+  const int my_row = lane % kMatrix;
+  const int my_column = lane / kMatrix * kWide;
 #pragma unroll
   for (int i = 0; i < Part::kDown; ++i) {
 #pragma unroll
