@@ -63,7 +63,7 @@ format: setup ## Rewrite sources to the house style
 
 .PHONY: test-python
 test-python: build ## Run the Python tests, a process per core (ARGS='-k name' selects)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-native
 test-native: build ## Run the native tests, SANITIZE=thread|address under a sanitizer
@@ -71,7 +71,7 @@ ifdef SANITIZE
 	$(call sanitized,$(SANITIZE))
 else
 	@$(LOCK) $(CMAKE) --build $(EDITABLE) --target native_tests --parallel $(JOBS)
-	$(BIN)/ctest --test-dir $(EDITABLE) --output-on-failure
+	$(BIN)/ctest --test-dir $(EDITABLE) --output-on-failure --parallel $(JOBS)
 endif
 
 .PHONY: test-sanitize
@@ -85,7 +85,7 @@ define sanitized
 	  -DVOXGATE_BUILD_OPERATORS=$(if $(filter thread,$(1)),OFF,ON) \
 	  -DPython_EXECUTABLE="$(abspath $(BIN))/python" >/dev/null; \
 	  $(CMAKE) --build build/$(1) --target native_tests --parallel $(JOBS)'
-	$(BIN)/ctest --test-dir build/$(1) --output-on-failure
+	$(BIN)/ctest --test-dir build/$(1) --output-on-failure --parallel $(JOBS)
 endef
 
 .PHONY: bench

@@ -45,3 +45,9 @@ def data_file(data_dir: Path) -> Callable[[str], Path]:
 def repository() -> Path:
     """Root of the checkout."""
     return REPOSITORY
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests go first: begun last, one would keep all but one process waiting."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
