@@ -197,17 +197,12 @@ def _body(coords: NDArray[np.int32], features: NDArray[np.float32]) -> bytes:
 
 def _message(frame_id: str, body: bytes) -> bytes:
     """A StreamRequest with the frame of `body`: protobuf lets fields be put together as bytes."""
+    from voxgate_ops.protobuf_wire import encode_varint
     from voxgate_protos import voxel_inference_pb2 as pb
 
     head = pb.Frame(frame_id=frame_id).SerializeToString()
-    size = len(head) + len(body)
-    varint = bytearray()
-    while size > 0x7F:
-        varint.append(size & 0x7F | 0x80)
-        size >>= 7
-    varint.append(size)
     tag = bytes([pb.StreamRequest.DESCRIPTOR.fields_by_name["frame"].number << 3 | 2])
-    return b"".join((tag, varint, head, body))
+    return b"".join((tag, encode_varint(len(head) + len(body)), head, body))
 
 
 if __name__ == "__main__":

@@ -33,13 +33,12 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from voxgate_ops.errors import ModelError
-from voxgate_ops.metadata import METADATA_KEY
+from voxgate_ops.metadata import MAX_METADATA_BYTES, METADATA_KEY
 from voxgate_ops.onnx_structure import parse_structure
 from voxgate_ops.session import external_data
 from voxgate_server.model_config import CONFIG_FILE, MAX_CONFIG_BYTES, ModelConfig, parse_config
 
 MODEL_FILE = "model.onnx"
-MAX_METADATA_BYTES = 1 << 20
 _MAX_MODEL_BYTES = (1 << 31) - 1  # protobuf parses no more
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

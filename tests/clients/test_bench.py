@@ -155,7 +155,7 @@ def test_report_of_nothing() -> None:
 
 
 def test_plot(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="plots need the extra `plot`")
     from voxgate_client.plot import save_plot
 
     run = Run([sample(n / 10, n / 10, n / 10 + 0.02) for n in range(20)], sent=21)
@@ -188,7 +188,7 @@ def scans(tmp_path: Path) -> list[Path]:
 def test_command_prints_and_writes(
     fake_server: FakeServer, scans: list[Path], tmp_path: Path
 ) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="plots need the extra `plot`")
     out, picture = tmp_path / "out.json", tmp_path / "out.png"
     words = ["--streams", 2, "--frames", 5, "--json", out, "--plot", picture]
     words += ["--policy", "latest", "--priority", 3, "--deadline", 0.5]

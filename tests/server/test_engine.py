@@ -68,7 +68,7 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     path: Path = tmp_path_factory.mktemp(request.param) / "model.onnx"
     if request.param == "every_meaning":
         return every_meaning(path)
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="the networks are exported here")
     from voxgate_ops import models
     from voxgate_ops.export import export_onnx
 

@@ -13,9 +13,9 @@ import pytest
 from tests.server.model_folders import Bench, onnx_bytes, put
 
 from voxgate_ops.errors import ModelError
+from voxgate_ops.metadata import MAX_METADATA_BYTES
 from voxgate_server import model_folder
 from voxgate_server.model_folder import (
-    MAX_METADATA_BYTES,
     Found,
     Look,
     Mark,
