@@ -40,6 +40,10 @@ class Context<Device::kCuda> {
 
   // kPinnedBytes of page-locked host memory, for what is read back. One call uses it at a time.
   virtual void* pinned() = 0;
+
+  // Whether SparseConv of float32 may round its factors to tf32 (10 bits of mantissa; sums stay
+  // float32) to run on tensor cores.
+  virtual bool use_tf32() const { return false; }
 };
 
 using CudaContext = Context<Device::kCuda>;
