@@ -104,6 +104,6 @@ void AddConvolutionOperators(OperatorList& list) {
   AddOperator<SparseConvKernel<D, float>>(list);
 }
 
-template void AddConvolutionOperators<Device::kCpu>(OperatorList&);
+VOXGATE_FAMILY(AddConvolutionOperators);
 
 }  // namespace voxgate

@@ -153,6 +153,6 @@ void AddDenseOperators(OperatorList& list) {
   AddOperator<SparseUnionKernel<D, float>>(list);
 }
 
-template void AddDenseOperators<Device::kCpu>(OperatorList&);
+VOXGATE_FAMILY(AddDenseOperators);
 
 }  // namespace voxgate

@@ -179,6 +179,6 @@ void AddPointOperators(OperatorList& list) {
   AddOperator<RotatedNmsKernel<D>>(list);
 }
 
-template void AddPointOperators<Device::kCpu>(OperatorList&);
+VOXGATE_FAMILY_ON_CPU(AddPointOperators);
 
 }  // namespace voxgate

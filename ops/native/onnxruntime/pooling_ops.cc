@@ -80,6 +80,6 @@ void AddPoolingOperators(OperatorList& list) {
   AddOperator<SparseGlobalPoolKernel<D, float>>(list);
 }
 
-template void AddPoolingOperators<Device::kCpu>(OperatorList&);
+VOXGATE_FAMILY(AddPoolingOperators);
 
 }  // namespace voxgate

@@ -128,6 +128,6 @@ void AddRowOperators(OperatorList& list) {
   AddOperator<ReduceRowsKernel<D, float>>(list);
 }
 
-template void AddRowOperators<Device::kCpu>(OperatorList&);
+VOXGATE_FAMILY(AddRowOperators);
 
 }  // namespace voxgate

@@ -187,6 +187,6 @@ void AddRulebookOperators(OperatorList& list) {
   AddOperator<InverseRulebookKernel<D>>(list);
 }
 
-template void AddRulebookOperators<Device::kCpu>(OperatorList&);
+VOXGATE_FAMILY(AddRulebookOperators);
 
 }  // namespace voxgate
