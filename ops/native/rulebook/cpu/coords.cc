@@ -2,6 +2,7 @@
 #include "rulebook/coords.h"
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "coords_text.h"
@@ -44,59 +45,112 @@ void PackBlock(CoordsView coords, const SpatialShape& shape, const cpu::KeyBox& 
   }
 }
 
-struct Scan {
-  uint64_t max_key = 0;
-  bool canonical = true;
-};
-
-Scan ScanSites(CpuContext& context, CoordsView coords, const SpatialShape& shape) {
+// Whether all rows are inside the grid and in canonical order. Throws nothing, so that it may stop
+// at the first that is not.
+bool InOrder(CpuContext& context, CoordsView coords, const SpatialShape& shape) {
   const cpu::KeyBox box = cpu::GridBox(shape);
-  std::vector<Scan> blocks(static_cast<size_t>(cpu::CeilDiv(coords.rows, kRowsPerBlock)));
-  cpu::WithColumns(box.columns, [&](auto columns) {
-    cpu::ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t b, int64_t begin, int64_t end) {
-      Scan scan;
-      PackBlock<columns>(coords, shape, box, begin, end, [&](int64_t, uint64_t key, bool up) {
-        scan.max_key = std::max(scan.max_key, key);
-        scan.canonical &= up;
-      });
-      blocks[static_cast<size_t>(b)] = scan;
-    });
-  });
-  Scan all;
-  for (const Scan& block : blocks) {
-    all.max_key = std::max(all.max_key, block.max_key);
-    all.canonical &= block.canonical;
-  }
-  return all;
-}
-
-std::vector<KeyIndex> PackSites(CpuContext& context, CoordsView coords, const SpatialShape& shape) {
-  const cpu::KeyBox box = cpu::GridBox(shape);
-  std::vector<KeyIndex> items(static_cast<size_t>(coords.rows));
+  std::atomic<bool> in_order{true};
   cpu::WithColumns(box.columns, [&](auto columns) {
     cpu::ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t, int64_t begin, int64_t end) {
-      PackBlock<columns>(coords, shape, box, begin, end, [&](int64_t i, uint64_t key, bool) {
-        items[static_cast<size_t>(i)] = {key, i};
-      });
+      uint64_t last = 0;
+      bool so_far = in_order.load(std::memory_order_relaxed);
+      if (begin > 0) so_far &= cpu::PackSite<columns>(box, coords.row(begin - 1), &last);
+      for (int64_t i = begin; i < end && so_far; ++i) {
+        uint64_t key = 0;
+        so_far =
+            cpu::PackSite<columns>(box, coords.data + i * columns, &key) && (i == 0 || key > last);
+        last = key;
+      }
+      if (!so_far) in_order.store(false, std::memory_order_relaxed);
     });
   });
+  return in_order.load(std::memory_order_relaxed);
+}
+
+// How SortSites holds a row's key and index: in a word where they fit, which is nearly always.
+struct PairItems {
+  using Item = KeyIndex;
+  static Item Pack(uint64_t key, int64_t index) { return {key, index}; }
+  static uint64_t key(const Item& item) { return item.key; }
+  static int64_t index(const Item& item) { return item.index; }
+  static void Sort(CpuContext& context, std::vector<Item>& items, uint64_t max_key) {
+    cpu::SortByKey(context, items, max_key);
+  }
+};
+
+struct WordItems : cpu::KeyWords {
+  using Item = uint64_t;
+  using KeyWords::KeyWords;
+};
+
+// One item a row, not sorted yet. Throws for a row outside.
+template <typename Items>
+std::vector<typename Items::Item> PackSites(CpuContext& context, CoordsView coords,
+                                            const SpatialShape& shape, const Items& as,
+                                            uint64_t* max_key) {
+  const cpu::KeyBox box = cpu::GridBox(shape);
+  std::vector<typename Items::Item> items(static_cast<size_t>(coords.rows));
+  std::vector<uint64_t> largest(static_cast<size_t>(cpu::CeilDiv(coords.rows, kRowsPerBlock)));
+  cpu::WithColumns(box.columns, [&](auto columns) {
+    cpu::ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t b, int64_t begin, int64_t end) {
+      uint64_t most = 0;
+      for (int64_t i = begin; i < end; ++i) {
+        uint64_t key = 0;
+        if (!cpu::PackSite<columns>(box, coords.data + i * columns, &key)) {
+          cpu::ThrowOutside("coords", coords, i, kMaxBatchSize, shape);
+        }
+        most = std::max(most, key);
+        items[static_cast<size_t>(i)] = as.Pack(key, i);
+      }
+      largest[static_cast<size_t>(b)] = most;
+    });
+  });
+  *max_key = *std::max_element(largest.begin(), largest.end());
   return items;
 }
 
 // rank[i] = the number of distinct sites before input row i's. Returns how many there are.
-int64_t RankSorted(CoordsView coords, const std::vector<KeyIndex>& items, Duplicates duplicates,
-                   int64_t* rank) {
+template <typename Items>
+int64_t RankSorted(CoordsView coords, const std::vector<typename Items::Item>& items,
+                   const Items& as, Duplicates duplicates, int64_t* rank) {
   int64_t distinct = 0;
   for (size_t j = 0; j < items.size(); ++j) {
-    if (j == 0 || items[j].key != items[j - 1].key) {
+    const int64_t row = as.index(items[j]);
+    if (j == 0 || as.key(items[j]) != as.key(items[j - 1])) {
       ++distinct;
     } else if (duplicates == Duplicates::kError) {
-      ThrowInvalid("coords: rows ", items[j - 1].index, " and ", items[j].index,
-                   " are the same site ", cpu::RowText(coords, items[j].index));
+      ThrowInvalid("coords: rows ", as.index(items[j - 1]), " and ", row, " are the same site ",
+                   cpu::RowText(coords, row));
     }
-    rank[items[j].index] = distinct - 1;
+    rank[row] = distinct - 1;
   }
   return distinct;
+}
+
+template <typename Items>
+void SortUnordered(CpuContext& context, CoordsView coords, const SpatialShape& shape,
+                   Duplicates duplicates, const Items& as, int64_t* rank,
+                   FunctionRef<SortedSites(int64_t)> allocate) {
+  uint64_t max_key = 0;
+  auto items = PackSites(context, coords, shape, as, &max_key);
+  as.Sort(context, items, max_key);
+  const int64_t distinct = RankSorted(coords, items, as, duplicates, rank);
+  const SortedSites sorted = allocate(distinct);
+  cpu::WithColumns(static_cast<int>(coords.columns()), [&](auto columns) {
+    cpu::ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t, int64_t begin, int64_t end) {
+      for (int64_t j = begin; j < end; ++j) {
+        const auto item = items[static_cast<size_t>(j)];
+        const int64_t from = as.index(item);
+        int64_t row = j;
+        if (distinct < coords.rows) {
+          if (j > 0 && as.key(item) == as.key(items[static_cast<size_t>(j) - 1])) continue;
+          row = rank[from];
+        }
+        sorted.order[row] = from;
+        std::copy_n(coords.data + from * columns, columns(), sorted.coords + row * columns);
+      }
+    });
+  });
 }
 
 void CopyCanonical(CpuContext& context, CoordsView coords, int64_t* rank,
@@ -128,7 +182,17 @@ void CheckCanonical<Device::kCpu>(CpuContext& context, CoordsView coords,
 template <>
 bool IsCanonical<Device::kCpu>(CpuContext& context, CoordsView coords, const SpatialShape& shape) {
   CheckAgainst(coords, shape);
-  return ScanSites(context, coords, shape).canonical;
+  const cpu::KeyBox box = cpu::GridBox(shape);
+  std::atomic<bool> canonical{true};
+  cpu::WithColumns(box.columns, [&](auto columns) {
+    cpu::ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t, int64_t begin, int64_t end) {
+      bool ascends = true;
+      PackBlock<columns>(coords, shape, box, begin, end,
+                         [&](int64_t, uint64_t, bool up) { ascends &= up; });
+      if (!ascends) canonical.store(false, std::memory_order_relaxed);
+    });
+  });
+  return canonical.load(std::memory_order_relaxed);
 }
 
 template <>
@@ -136,21 +200,13 @@ void SortSites<Device::kCpu>(CpuContext& context, CoordsView coords, const Spati
                              Duplicates duplicates, int64_t* rank,
                              FunctionRef<SortedSites(int64_t)> allocate) {
   CheckAgainst(coords, shape);
-  const Scan scan = ScanSites(context, coords, shape);
-  if (scan.canonical) return CopyCanonical(context, coords, rank, allocate);
-  std::vector<KeyIndex> items = PackSites(context, coords, shape);
-  cpu::SortByKey(context, items, scan.max_key);
-  const int64_t distinct = RankSorted(coords, items, duplicates, rank);
-  const SortedSites sorted = allocate(distinct);
-  cpu::ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t, int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; ++j) {
-      const KeyIndex item = items[static_cast<size_t>(j)];
-      if (j > 0 && item.key == items[static_cast<size_t>(j) - 1].key) continue;
-      const int64_t row = rank[item.index];
-      sorted.order[row] = item.index;
-      std::copy_n(coords.row(item.index), coords.columns(), sorted.coords + row * coords.columns());
-    }
-  });
+  if (InOrder(context, coords, shape)) return CopyCanonical(context, coords, rank, allocate);
+  const auto sort_as = [&](const auto& as) {
+    SortUnordered(context, coords, shape, duplicates, as, rank, allocate);
+  };
+  const uint64_t most = cpu::KeyCount(cpu::GridBox(shape)) - 1;
+  if (cpu::KeyWords::Fit(most, coords.rows)) return sort_as(WordItems(coords.rows));
+  sort_as(PairItems());
 }
 
 template <>

@@ -41,13 +41,13 @@ bool CountsToPlaces(std::vector<Histogram>& counts, size_t digits, int64_t total
   return false;
 }
 
-}  // namespace
-
-void SortByKey(CpuContext& context, std::vector<KeyIndex>& items, uint64_t max_key) {
+// key_of(item) is an item's key.
+template <typename Item, typename KeyOf>
+void RadixSort(CpuContext& context, std::vector<Item>& items, uint64_t max_key, KeyOf key_of) {
   const int64_t total = static_cast<int64_t>(items.size());
   if (total <= kSmall) {
     std::stable_sort(items.begin(), items.end(),
-                     [](const KeyIndex& a, const KeyIndex& b) { return a.key < b.key; });
+                     [&](const Item& a, const Item& b) { return key_of(a) < key_of(b); });
     return;
   }
   const int bits = std::max(1, BitWidth(max_key));
@@ -57,25 +57,42 @@ void SortByKey(CpuContext& context, std::vector<KeyIndex>& items, uint64_t max_k
   const uint64_t mask = digits - 1;
   const int64_t block_size = std::max(kMinBlockItems, CeilDiv(total, kMaxBlocks));
   std::vector<Histogram> places(static_cast<size_t>(CeilDiv(total, block_size)));
-  std::vector<KeyIndex> moved(items.size());
+  std::vector<Item> moved(items.size());
   for (int shift = 0; shift < bits; shift += digit_bits) {
     ForBlocks(context, total, block_size, [&](int64_t block, int64_t begin, int64_t end) {
       Histogram& counts = places[static_cast<size_t>(block)];
       std::fill_n(counts.begin(), digits, 0);
       for (int64_t i = begin; i < end; ++i) {
-        ++counts[(items[static_cast<size_t>(i)].key >> shift) & mask];
+        ++counts[(key_of(items[static_cast<size_t>(i)]) >> shift) & mask];
       }
     });
     if (CountsToPlaces(places, digits, total)) continue;
     ForBlocks(context, total, block_size, [&](int64_t block, int64_t begin, int64_t end) {
       Histogram& place = places[static_cast<size_t>(block)];
       for (int64_t i = begin; i < end; ++i) {
-        const KeyIndex item = items[static_cast<size_t>(i)];
-        moved[static_cast<size_t>(place[(item.key >> shift) & mask]++)] = item;
+        const Item item = items[static_cast<size_t>(i)];
+        moved[static_cast<size_t>(place[(key_of(item) >> shift) & mask]++)] = item;
       }
     });
     items.swap(moved);
   }
+}
+
+}  // namespace
+
+void SortByKey(CpuContext& context, std::vector<KeyIndex>& items, uint64_t max_key) {
+  RadixSort(context, items, max_key, [](const KeyIndex& item) { return item.key; });
+}
+
+bool KeyWords::Fit(uint64_t max_key, int64_t count) {
+  return BitWidth(max_key) + KeyWords(count).index_bits_ <= 64;
+}
+
+KeyWords::KeyWords(int64_t count)
+    : index_bits_(BitWidth(static_cast<uint64_t>(std::max<int64_t>(count, 2) - 1))) {}
+
+void KeyWords::Sort(CpuContext& context, std::vector<uint64_t>& words, uint64_t max_key) const {
+  RadixSort(context, words, max_key, [this](uint64_t word) { return key(word); });
 }
 
 }  // namespace rulebook::cpu

@@ -31,6 +31,13 @@ inline KeyBox GridBox(const SpatialShape& shape) {
   return box;
 }
 
+// Keys lie below it; CheckSpatialShape holds it to 63 bits.
+inline uint64_t KeyCount(const KeyBox& box) {
+  uint64_t count = 1;
+  for (size_t c = 0; c < static_cast<size_t>(box.columns); ++c) count *= box.size[c];
+  return count;
+}
+
 // Packs a row and says whether it lies inside the box; outside, the key means nothing.
 template <int kColumns>
 inline bool PackSite(const KeyBox& box, const int32_t* row, uint64_t* key) {
