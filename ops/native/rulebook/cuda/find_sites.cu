@@ -6,20 +6,11 @@
 #include "coords_text.h"
 #include "device.h"
 #include "rulebook/coords.h"
+#include "site_search.h"
 
 namespace rulebook {
 namespace cuda {
 namespace {
-
-// Below zero, zero or above, as site a comes before b, is b, or comes after it.
-template <int kColumns>
-__device__ int CompareSites(const int32_t* a, const int32_t* b) {
-#pragma unroll
-  for (int c = 0; c < kColumns; ++c) {
-    if (a[c] != b[c]) return a[c] < b[c] ? -1 : 1;
-  }
-  return 0;
-}
 
 template <int kColumns>
 __global__ void SearchSites(const int32_t* coords, int64_t rows, const int32_t* query,
@@ -29,23 +20,8 @@ __global__ void SearchSites(const int32_t* coords, int64_t rows, const int32_t* 
   int32_t wanted[kColumns];
 #pragma unroll
   for (int c = 0; c < kColumns; ++c) wanted[c] = query[p * kColumns + c];
-  int64_t low = 0;
-  int64_t high = rows;
-  int32_t found = -1;
-  while (low < high) {
-    const int64_t middle = (low + high) / 2;
-    const int order = CompareSites<kColumns>(coords + middle * kColumns, wanted);
-    if (order == 0) {
-      found = static_cast<int32_t>(middle);
-      break;
-    }
-    if (order < 0) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  row[p] = found;
+  const int64_t place = LowerBound<kColumns>(coords, rows, wanted);
+  row[p] = IsSite<kColumns>(coords, rows, place, wanted) ? static_cast<int32_t>(place) : -1;
 }
 
 }  // namespace
