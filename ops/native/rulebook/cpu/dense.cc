@@ -11,6 +11,7 @@
 #include <cmath>
 #include <vector>
 
+#include "conversion_loops.h"
 #include "coords_text.h"
 #include "key_sort.h"
 #include "parallel.h"
@@ -69,37 +70,39 @@ std::vector<KeyIndex> RowsByCell(CpuContext& context, CoordsView coords, int64_t
 }
 
 // Channels [c0, c1) of the given cell block: zeros, then the block's rows in order.
-void FillBlock(const std::vector<KeyIndex>& rows, const float* features, int64_t channels,
-               const CellBlocks& blocks, int64_t block, int64_t c0, int64_t c1, float* out) {
+template <typename T>
+void FillBlock(const std::vector<KeyIndex>& rows, const T* features, int64_t channels,
+               const CellBlocks& blocks, int64_t block, int64_t c0, int64_t c1, T* out) {
   const int64_t begin = blocks.begin(block);
   const int64_t cells = blocks.end(block) - begin;
   const int64_t grid = blocks.batch(block);
-  float* base = out + (grid * channels + c0) * blocks.volume + begin;
-  for (int64_t c = 0; c < c1 - c0; ++c) std::fill_n(base + c * blocks.volume, cells, 0.0F);
+  T* base = out + (grid * channels + c0) * blocks.volume + begin;
+  for (int64_t c = 0; c < c1 - c0; ++c) std::fill_n(base + c * blocks.volume, cells, T{});
 
   const uint64_t first = static_cast<uint64_t>(grid * blocks.volume + begin);
   const uint64_t last = first + static_cast<uint64_t>(cells);
   auto row = std::lower_bound(rows.begin(), rows.end(), first,
                               [](const KeyIndex& a, uint64_t key) { return a.key < key; });
   for (; row != rows.end() && row->key < last; ++row) {
-    const float* source = features + row->index * channels + c0;
-    float* cell = base + (row->key - first);
+    const T* source = features + row->index * channels + c0;
+    T* cell = base + (row->key - first);
     for (int64_t c = 0; c < c1 - c0; ++c) cell[c * blocks.volume] = source[c];
   }
 }
 
 // mask[i] = 1 where cell begin + i of the block's grid is active. Returns how many are.
-int64_t ActiveCells(const float* dense, int64_t channels, const CellBlocks& blocks, int64_t block,
+template <typename T>
+int64_t ActiveCells(const T* dense, int64_t channels, const CellBlocks& blocks, int64_t block,
                     float threshold, std::array<int32_t, kCellsPerBlock>& mask) {
   const int64_t begin = blocks.begin(block);
   const int64_t cells = blocks.end(block) - begin;
   std::fill_n(mask.begin(), cells, 0);
   int32_t* active = mask.data();
   for (int64_t c = 0; c < channels; ++c) {
-    const float* plane = dense + (blocks.batch(block) * channels + c) * blocks.volume + begin;
+    const T* plane = dense + (blocks.batch(block) * channels + c) * blocks.volume + begin;
     for (int64_t i = 0; i < cells; ++i) {
       // Not "> threshold": NaN has to pass.
-      active[i] |= std::fabs(plane[i]) <= threshold ? 0 : 1;
+      active[i] |= std::fabs(cpu::ToFloat(plane[i])) <= threshold ? 0 : 1;
     }
   }
   int64_t count = 0;
@@ -107,10 +110,11 @@ int64_t ActiveCells(const float* dense, int64_t channels, const CellBlocks& bloc
   return count;
 }
 
-void WriteSites(const float* dense, int64_t channels, const SpatialShape& shape,
+template <typename T>
+void WriteSites(const T* dense, int64_t channels, const SpatialShape& shape,
                 const CellBlocks& blocks, int64_t block,
                 const std::array<int32_t, kCellsPerBlock>& mask, int64_t first_row,
-                const DenseSites<float>& sites) {
+                const DenseSites<T>& sites) {
   const int64_t begin = blocks.begin(block);
   const int64_t cells = blocks.end(block) - begin;
   const int64_t grid = blocks.batch(block);
@@ -131,9 +135,9 @@ void WriteSites(const float* dense, int64_t channels, const SpatialShape& shape,
   }
   for (int64_t c0 = 0; c0 < channels; c0 += kChannelsPerBlock) {
     const int64_t c1 = std::min(c0 + kChannelsPerBlock, channels);
-    const float* base = dense + grid * channels * blocks.volume + begin;
+    const T* base = dense + grid * channels * blocks.volume + begin;
     for (size_t j = 0; j < count; ++j) {
-      float* out = sites.features + (first_row + static_cast<int64_t>(j)) * channels;
+      T* out = sites.features + (first_row + static_cast<int64_t>(j)) * channels;
       for (int64_t c = c0; c < c1; ++c) out[c] = base[c * blocks.volume + active[j]];
     }
   }
@@ -152,10 +156,9 @@ int64_t DenseElements(int64_t batch_size, int64_t channels, const SpatialShape& 
                         "batch_size * channels x volume of spatial_shape");
 }
 
-template <>
-void SparseToDense<Device::kCpu, float>(CpuContext& context, CoordsView coords,
-                                        const float* features, int64_t channels, int64_t batch_size,
-                                        const SpatialShape& shape, float* out) {
+template <Device D, typename T>
+void SparseToDense(Context<D>& context, CoordsView coords, const T* features, int64_t channels,
+                   int64_t batch_size, const SpatialShape& shape, T* out) {
   DenseElements(batch_size, channels, shape);
   cpu::CheckCoordsView("coords", coords);
   if (coords.axes != shape.axes) {
@@ -172,11 +175,10 @@ void SparseToDense<Device::kCpu, float>(CpuContext& context, CoordsView coords,
   });
 }
 
-template <>
-void DenseToSparse<Device::kCpu, float>(CpuContext& context, const float* dense, int64_t batch_size,
-                                        int64_t channels, const SpatialShape& shape,
-                                        float threshold,
-                                        FunctionRef<DenseSites<float>(int64_t)> allocate) {
+template <Device D, typename T>
+void DenseToSparse(Context<D>& context, const T* dense, int64_t batch_size, int64_t channels,
+                   const SpatialShape& shape, float threshold,
+                   FunctionRef<DenseSites<T>(int64_t)> allocate) {
   DenseElements(batch_size, channels, shape);
   if (std::isnan(threshold)) ThrowInvalid("threshold: ", threshold, " is not a number");
   if (channels == 0) {  // no value to be active by, however many cells there are
@@ -195,7 +197,7 @@ void DenseToSparse<Device::kCpu, float>(CpuContext& context, const float* dense,
   if (total > kMaxSites) {
     ThrowTooLarge("DenseToSparse: ", total, " active cells are over the limit ", kMaxSites);
   }
-  const DenseSites<float> sites = allocate(total);
+  const DenseSites<T> sites = allocate(total);
   // The mask is found again rather than kept: for a large grid it would be as large as the input.
   context.ParallelFor(blocks.count(), [&](int64_t block) {
     const size_t b = static_cast<size_t>(block);
@@ -205,5 +207,22 @@ void DenseToSparse<Device::kCpu, float>(CpuContext& context, const float* dense,
     WriteSites(dense, channels, shape, blocks, block, mask, first_row[b], sites);
   });
 }
+
+template void SparseToDense<Device::kCpu>(CpuContext&, CoordsView, const float*, int64_t, int64_t,
+                                          const SpatialShape&, float*);
+template void SparseToDense<Device::kCpu>(CpuContext&, CoordsView, const Float16*, int64_t, int64_t,
+                                          const SpatialShape&, Float16*);
+template void SparseToDense<Device::kCpu>(CpuContext&, CoordsView, const BFloat16*, int64_t,
+                                          int64_t, const SpatialShape&, BFloat16*);
+
+template void DenseToSparse<Device::kCpu>(CpuContext&, const float*, int64_t, int64_t,
+                                          const SpatialShape&, float,
+                                          FunctionRef<DenseSites<float>(int64_t)>);
+template void DenseToSparse<Device::kCpu>(CpuContext&, const Float16*, int64_t, int64_t,
+                                          const SpatialShape&, float,
+                                          FunctionRef<DenseSites<Float16>(int64_t)>);
+template void DenseToSparse<Device::kCpu>(CpuContext&, const BFloat16*, int64_t, int64_t,
+                                          const SpatialShape&, float,
+                                          FunctionRef<DenseSites<BFloat16>(int64_t)>);
 
 }  // namespace rulebook

@@ -5,30 +5,12 @@
 
 #include "parallel.h"
 #include "row_groups.h"
+#include "rulebook/half.h"
 #include "rulebook/shape.h"
 #include "vector_ops.h"
 
 namespace rulebook {
 namespace {
-
-template <typename T>
-void GatherRowsCpu(CpuContext& context, const T* x, int64_t inputs, int64_t channels,
-                   const int32_t* row, int64_t outputs, T fill, T* out) {
-  auto gather = [&](int64_t, int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      const int64_t source = row[p];
-      if (source < -1 || source >= inputs) {
-        ThrowInvalid("row: row[", p, "] is ", source, ", not in [-1, ", inputs, ")");
-      }
-      if (source < 0) {
-        std::fill_n(out + p * channels, channels, fill);
-      } else {
-        std::copy_n(x + source * channels, channels, out + p * channels);
-      }
-    }
-  };
-  cpu::ForBlocks(context, outputs, cpu::RowsPerTask(channels), gather);
-}
 
 // Reduces the rows x[p[0]], x[p[1]], … (count > 0) into out [channels].
 void ReduceGroup(const float* x, int64_t channels, const int32_t* p, int64_t count, ReduceMode mode,
@@ -48,26 +30,36 @@ void ReduceGroup(const float* x, int64_t channels, const int32_t* p, int64_t cou
 
 }  // namespace
 
-template <>
-void GatherRows<Device::kCpu, float>(CpuContext& context, const float* x, int64_t inputs,
-                                     int64_t channels, const int32_t* row, int64_t outputs,
-                                     float fill, float* out) {
-  GatherRowsCpu(context, x, inputs, channels, row, outputs, fill, out);
+// Rows are moved, not read: one definition for every element type.
+template <Device D, typename T>
+void GatherRows(Context<D>& context, const T* x, int64_t inputs, int64_t channels,
+                const int32_t* row, int64_t outputs, T fill, T* out) {
+  auto gather = [&](int64_t, int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t source = row[p];
+      if (source < -1 || source >= inputs) {
+        ThrowInvalid("row: row[", p, "] is ", source, ", not in [-1, ", inputs, ")");
+      }
+      if (source < 0) {
+        std::fill_n(out + p * channels, channels, fill);
+      } else {
+        std::copy_n(x + source * channels, channels, out + p * channels);
+      }
+    }
+  };
+  cpu::ForBlocks(context, outputs, cpu::RowsPerTask(channels), gather);
 }
 
-template <>
-void GatherRows<Device::kCpu, int32_t>(CpuContext& context, const int32_t* x, int64_t inputs,
-                                       int64_t channels, const int32_t* row, int64_t outputs,
-                                       int32_t fill, int32_t* out) {
-  GatherRowsCpu(context, x, inputs, channels, row, outputs, fill, out);
-}
-
-template <>
-void GatherRows<Device::kCpu, int64_t>(CpuContext& context, const int64_t* x, int64_t inputs,
-                                       int64_t channels, const int32_t* row, int64_t outputs,
-                                       int64_t fill, int64_t* out) {
-  GatherRowsCpu(context, x, inputs, channels, row, outputs, fill, out);
-}
+template void GatherRows<Device::kCpu>(CpuContext&, const float*, int64_t, int64_t, const int32_t*,
+                                       int64_t, float, float*);
+template void GatherRows<Device::kCpu>(CpuContext&, const Float16*, int64_t, int64_t,
+                                       const int32_t*, int64_t, Float16, Float16*);
+template void GatherRows<Device::kCpu>(CpuContext&, const BFloat16*, int64_t, int64_t,
+                                       const int32_t*, int64_t, BFloat16, BFloat16*);
+template void GatherRows<Device::kCpu>(CpuContext&, const int32_t*, int64_t, int64_t,
+                                       const int32_t*, int64_t, int32_t, int32_t*);
+template void GatherRows<Device::kCpu>(CpuContext&, const int64_t*, int64_t, int64_t,
+                                       const int32_t*, int64_t, int64_t, int64_t*);
 
 template <>
 void ReduceRows<Device::kCpu, float>(CpuContext& context, const float* x, int64_t inputs,

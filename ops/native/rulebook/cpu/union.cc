@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <vector>
 
+#include "conversion_loops.h"
 #include "coords_text.h"
 #include "parallel.h"
 #include "site_index.h"
-#include "vector_ops.h"
 
 namespace rulebook {
 namespace {
@@ -57,28 +57,37 @@ std::vector<Cut> CutBlocks(const Keys& a, const Keys& b) {
   return cuts;
 }
 
+template <typename T>
 struct Side {
-  const float* features;
+  const T* features;
   int64_t channels;
 };
 
-void WriteRow(const Side& a, int64_t i, const Side& b, int64_t j, UnionMode mode, float* out) {
+template <typename T>
+void AddInto(const T* __restrict source, int64_t channels, T* __restrict out) {
+  for (int64_t c = 0; c < channels; ++c) {
+    out[c] = cpu::FromFloat<T>(cpu::ToFloat(out[c]) + cpu::ToFloat(source[c]));
+  }
+}
+
+template <typename T>
+void WriteRow(const Side<T>& a, int64_t i, const Side<T>& b, int64_t j, UnionMode mode, T* out) {
   if (mode == UnionMode::kConcat) {
     if (i >= 0) {
       std::copy_n(a.features + i * a.channels, a.channels, out);
     } else {
-      std::fill_n(out, a.channels, 0.0F);
+      std::fill_n(out, a.channels, T{});
     }
     if (j >= 0) {
       std::copy_n(b.features + j * b.channels, b.channels, out + a.channels);
     } else {
-      std::fill_n(out + a.channels, b.channels, 0.0F);
+      std::fill_n(out + a.channels, b.channels, T{});
     }
     return;
   }
-  const Side& first = i >= 0 ? a : b;
+  const Side<T>& first = i >= 0 ? a : b;
   std::copy_n(first.features + (i >= 0 ? i : j) * a.channels, a.channels, out);
-  if (i >= 0 && j >= 0) cpu::AddInto(b.features + j * b.channels, b.channels, out);
+  if (i >= 0 && j >= 0) AddInto(b.features + j * b.channels, b.channels, out);
 }
 
 void CheckUnion(CoordsView coords_a, int64_t channels_a, CoordsView coords_b, int64_t channels_b,
@@ -96,12 +105,10 @@ void CheckUnion(CoordsView coords_a, int64_t channels_a, CoordsView coords_b, in
 
 }  // namespace
 
-template <>
-void SparseUnion<Device::kCpu, float>(CpuContext& context, CoordsView coords_a,
-                                      const float* features_a, int64_t channels_a,
-                                      CoordsView coords_b, const float* features_b,
-                                      int64_t channels_b, UnionMode mode,
-                                      FunctionRef<UnionSites<float>(int64_t)> allocate) {
+template <Device D, typename T>
+void SparseUnion(Context<D>& context, CoordsView coords_a, const T* features_a, int64_t channels_a,
+                 CoordsView coords_b, const T* features_b, int64_t channels_b, UnionMode mode,
+                 FunctionRef<UnionSites<T>(int64_t)> allocate) {
   CheckUnion(coords_a, channels_a, coords_b, channels_b, mode);
   const cpu::KeyBox box = cpu::BoundingBox(context, coords_a, coords_b);
   Keys a(static_cast<size_t>(coords_a.rows));
@@ -124,7 +131,7 @@ void SparseUnion<Device::kCpu, float>(CpuContext& context, CoordsView coords_a,
 
   const int64_t channels = mode == UnionMode::kSum ? channels_a : channels_a + channels_b;
   CheckedProduct(total, channels, kMaxDenseElements, "SparseUnion: sites x channels");
-  const UnionSites<float> sites = allocate(total);
+  const UnionSites<T> sites = allocate(total);
   const int64_t columns = coords_a.columns();
   context.ParallelFor(blocks, [&](int64_t block) {
     const Cut& from = cuts[static_cast<size_t>(block)];
@@ -132,11 +139,21 @@ void SparseUnion<Device::kCpu, float>(CpuContext& context, CoordsView coords_a,
     Merge(a, b, from, cuts[static_cast<size_t>(block) + 1], [&](int64_t i, int64_t j) {
       const int32_t* site = i >= 0 ? coords_a.row(i) : coords_b.row(j);
       std::copy_n(site, columns, sites.coords + row * columns);
-      WriteRow({features_a, channels_a}, i, {features_b, channels_b}, j, mode,
+      WriteRow(Side<T>{features_a, channels_a}, i, Side<T>{features_b, channels_b}, j, mode,
                sites.features + row * channels);
       ++row;
     });
   });
 }
+
+template void SparseUnion<Device::kCpu>(CpuContext&, CoordsView, const float*, int64_t, CoordsView,
+                                        const float*, int64_t, UnionMode,
+                                        FunctionRef<UnionSites<float>(int64_t)>);
+template void SparseUnion<Device::kCpu>(CpuContext&, CoordsView, const Float16*, int64_t,
+                                        CoordsView, const Float16*, int64_t, UnionMode,
+                                        FunctionRef<UnionSites<Float16>(int64_t)>);
+template void SparseUnion<Device::kCpu>(CpuContext&, CoordsView, const BFloat16*, int64_t,
+                                        CoordsView, const BFloat16*, int64_t, UnionMode,
+                                        FunctionRef<UnionSites<BFloat16>(int64_t)>);
 
 }  // namespace rulebook

@@ -8,7 +8,7 @@
 namespace rulebook {
 
 // out [outputs, channels]: out[p] = x[row[p]]; row -1 gives `fill`. Throws for a row outside
-// [-1, inputs). T: float, int32_t or int64_t.
+// [-1, inputs). T: float, Float16, BFloat16, int32_t or int64_t.
 template <Device D, typename T>
 void GatherRows(Context<D>& context, const T* x, int64_t inputs, int64_t channels,
                 const int32_t* row, int64_t outputs, T fill, T* out);
