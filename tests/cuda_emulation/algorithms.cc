@@ -33,16 +33,19 @@ void Sort(const Key* keys, Key* sorted_keys, const int32_t* values, int32_t* sor
 
 void SortPairs(CudaContext& /*context*/, const uint64_t* keys, uint64_t* sorted_keys,
                const int32_t* values, int32_t* sorted_values, int64_t count, int bits) {
+  cuda_emulation::LogCall("sort");
   Sort(keys, sorted_keys, values, sorted_values, count, bits);
 }
 
 void SortPairs(CudaContext& /*context*/, const uint32_t* keys, uint32_t* sorted_keys,
                const int32_t* values, int32_t* sorted_values, int64_t count, int bits) {
+  cuda_emulation::LogCall("sort");
   Sort(keys, sorted_keys, values, sorted_values, count, bits);
 }
 
 void SortKeys(CudaContext& /*context*/, const uint64_t* keys, uint64_t* sorted_keys, int64_t count,
               int bits) {
+  cuda_emulation::LogCall("sort");
   const auto low = LowBits<uint64_t>(bits);
   std::copy_n(keys, std::max<int64_t>(count, 0), sorted_keys);
   std::stable_sort(sorted_keys, sorted_keys + std::max<int64_t>(count, 0),
@@ -50,11 +53,13 @@ void SortKeys(CudaContext& /*context*/, const uint64_t* keys, uint64_t* sorted_k
 }
 
 void InclusiveSum(CudaContext& /*context*/, const int32_t* values, int32_t* sums, int64_t count) {
+  cuda_emulation::LogCall("sum");
   int32_t sum = 0;
   for (int64_t i = 0; i < count; ++i) sums[i] = sum += values[i];
 }
 
 void ExclusiveSum(CudaContext& /*context*/, const int32_t* values, int32_t* sums, int64_t count) {
+  cuda_emulation::LogCall("sum");
   int32_t sum = 0;
   for (int64_t i = 0; i < count; ++i) {
     const int32_t value = values[i];

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "cuda_language.h"
+#include "queue_log.h"
 
 #define VOXGATE_SHARED(type, name, dims) \
   static char name##_key;                \
@@ -88,26 +89,32 @@ void Launch(CUstream_st* stream, const LaunchShape& shape, void (*kernel)(Parame
                *static_cast<const std::tuple<void (*)(Parameters...), Parameters...>*>(data));
   };
   launch.arguments = &call;
+  launch.function = reinterpret_cast<const void*>(kernel);
   launch.blocks = {static_cast<unsigned>(shape.blocks_x), static_cast<unsigned>(shape.blocks_y),
                    static_cast<unsigned>(shape.blocks_z)};
   launch.threads = shape.threads;
   launch.shared_bytes = shape.shared_bytes;
+  cuda_emulation::LogLaunch(launch);
   cuda_emulation::Run(stream, launch);
 }
 
 inline void CopyOnDevice(CUstream_st* /*stream*/, void* to, const void* from, size_t bytes) {
+  cuda_emulation::LogCall("copy");
   std::memcpy(to, from, bytes);
 }
 inline void CopyToDevice(CUstream_st* /*stream*/, void* to, const void* from, size_t bytes) {
+  cuda_emulation::LogCall("copy");
   std::memcpy(to, from, bytes);
 }
 inline void CopyToHost(CUstream_st* /*stream*/, void* to, const void* from, size_t bytes) {
+  cuda_emulation::LogCall("copy");
   std::memcpy(to, from, bytes);
 }
 inline void FillBytes(CUstream_st* /*stream*/, void* memory, int byte, size_t bytes) {
+  cuda_emulation::LogCall("fill");
   std::memset(memory, byte, bytes);
 }
-inline void Wait(CUstream_st* /*stream*/) {}
+inline void Wait(CUstream_st* /*stream*/) { cuda_emulation::LogCall("wait"); }
 
 }  // namespace backend
 }  // namespace rulebook::cuda

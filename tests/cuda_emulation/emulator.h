@@ -35,6 +35,7 @@ struct Index3 {
 struct Kernel {
   void (*run)(const void* arguments);
   const void* arguments;
+  const void* function;  // for the log
   Index3 blocks;
   int threads;
   size_t shared_bytes;
