@@ -101,7 +101,7 @@ class SparseConvKernel {
 
 template <Device D>
 void AddConvolutionOperators(OperatorList& list) {
-  AddOperator<SparseConvKernel<D, float>>(list);
+  AddFeatureOperators<SparseConvKernel, D>(list);
 }
 
 VOXGATE_FAMILY(AddConvolutionOperators);

@@ -148,9 +148,9 @@ class SparseUnionKernel {
 
 template <Device D>
 void AddDenseOperators(OperatorList& list) {
-  AddOperator<SparseToDenseKernel<D, float>>(list);
-  AddOperator<DenseToSparseKernel<D, float>>(list);
-  AddOperator<SparseUnionKernel<D, float>>(list);
+  AddFeatureOperators<SparseToDenseKernel, D>(list);
+  AddFeatureOperators<DenseToSparseKernel, D>(list);
+  AddFeatureOperators<SparseUnionKernel, D>(list);
 }
 
 VOXGATE_FAMILY(AddDenseOperators);

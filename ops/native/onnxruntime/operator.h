@@ -148,4 +148,16 @@ void AddOperator(OperatorList& list) {
   list.operators.push_back(new Operator<Kernel>(list.runtime_minor, counter));
 }
 
+// Kernel<D, T> for every T given.
+template <template <rulebook::Device, typename> class Kernel, rulebook::Device D, typename... T>
+void AddOperators(OperatorList& list) {
+  (AddOperator<Kernel<D, T>>(list), ...);
+}
+
+// Kernel<D, T> for every element type T of features.
+template <template <rulebook::Device, typename> class Kernel, rulebook::Device D>
+void AddFeatureOperators(OperatorList& list) {
+  AddOperators<Kernel, D, float, rulebook::Float16, rulebook::BFloat16>(list);
+}
+
 }  // namespace voxgate

@@ -175,7 +175,7 @@ class RotatedNmsKernel {
 template <Device D>
 void AddPointOperators(OperatorList& list) {
   AddOperator<VoxelizeKernel<D>>(list);
-  AddOperator<SparseInterpolateKernel<D, float>>(list);
+  AddFeatureOperators<SparseInterpolateKernel, D>(list);
   AddOperator<RotatedNmsKernel<D>>(list);
 }
 

@@ -76,8 +76,8 @@ class SparseGlobalPoolKernel {
 
 template <Device D>
 void AddPoolingOperators(OperatorList& list) {
-  AddOperator<SparsePoolKernel<D, float>>(list);
-  AddOperator<SparseGlobalPoolKernel<D, float>>(list);
+  AddFeatureOperators<SparsePoolKernel, D>(list);
+  AddFeatureOperators<SparseGlobalPoolKernel, D>(list);
 }
 
 VOXGATE_FAMILY(AddPoolingOperators);

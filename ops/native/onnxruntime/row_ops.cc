@@ -38,12 +38,17 @@ class FindSitesKernel {
   static void InferShapes(ShapeInference& shapes) { shapes.Set(0, {shapes.InputDim(1, 0)}); }
 };
 
-// The float attribute `fill` as a T; throws unless T holds it exactly.
+// The float attribute `fill` as a T: rounded to a float of 16 bits, and an integer must hold it
+// exactly.
 template <typename T>
 T ReadFill(const Attributes& attributes) {
   const float fill = attributes.Float("fill", 0.0F);
-  if constexpr (std::is_floating_point_v<T>) {
+  if constexpr (std::is_same_v<T, float>) {
     return fill;
+  } else if constexpr (std::is_same_v<T, rulebook::Float16>) {
+    return {Ort::Float16_t(fill).val};
+  } else if constexpr (std::is_same_v<T, rulebook::BFloat16>) {
+    return {Ort::BFloat16_t(fill).val};
   } else {
     // Bounds that float holds exactly: -2^(bits-1), and the first value that is too large.
     constexpr int kDigits = std::numeric_limits<T>::digits;
@@ -122,10 +127,9 @@ class ReduceRowsKernel {
 template <Device D>
 void AddRowOperators(OperatorList& list) {
   AddOperator<FindSitesKernel<D>>(list);
-  AddOperator<GatherRowsKernel<D, float>>(list);
-  AddOperator<GatherRowsKernel<D, int32_t>>(list);
-  AddOperator<GatherRowsKernel<D, int64_t>>(list);
-  AddOperator<ReduceRowsKernel<D, float>>(list);
+  AddFeatureOperators<GatherRowsKernel, D>(list);
+  AddOperators<GatherRowsKernel, D, int32_t, int64_t>(list);
+  AddFeatureOperators<ReduceRowsKernel, D>(list);
 }
 
 VOXGATE_FAMILY(AddRowOperators);

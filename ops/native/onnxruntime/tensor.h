@@ -12,6 +12,7 @@
 
 #include "rulebook/coords.h"
 #include "rulebook/error.h"
+#include "rulebook/half.h"
 #include "rulebook/shape.h"
 
 namespace voxgate {
@@ -23,6 +24,12 @@ inline constexpr ONNXTensorElementDataType kElementType = ONNX_TENSOR_ELEMENT_DA
 template <>
 inline constexpr ONNXTensorElementDataType kElementType<float> =
     ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+template <>
+inline constexpr ONNXTensorElementDataType kElementType<rulebook::Float16> =
+    ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+template <>
+inline constexpr ONNXTensorElementDataType kElementType<rulebook::BFloat16> =
+    ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
 template <>
 inline constexpr ONNXTensorElementDataType kElementType<int32_t> =
     ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
