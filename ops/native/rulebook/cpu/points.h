@@ -49,11 +49,13 @@ inline void CheckPoints(const PointsView& points, int axes) {
   }
 }
 
+[[noreturn]] inline void ThrowPointBatch(int64_t p, int32_t batch) {
+  ThrowInvalid("point_batch: point_batch[", p, "] is ", batch, ", not in [0, ", kMaxBatchSize, ")");
+}
+
 inline void CheckPointBatch(const PointsView& points, int64_t p) {
-  if (points.batch[p] < 0 || points.batch[p] >= kMaxBatchSize) {
-    ThrowInvalid("point_batch: point_batch[", p, "] is ", points.batch[p], ", not in [0, ",
-                 kMaxBatchSize, ")");
-  }
+  const int32_t batch = points.batch[p];
+  if (batch < 0 || batch >= kMaxBatchSize) ThrowPointBatch(p, batch);
 }
 
 }  // namespace rulebook::cpu

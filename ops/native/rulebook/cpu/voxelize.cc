@@ -10,9 +10,9 @@
 
 #include "key_sort.h"
 #include "parallel.h"
-#include "points.h"
 #include "site_key.h"
 #include "vector_ops.h"
+#include "voxelize_input.h"
 
 namespace rulebook {
 namespace {
@@ -154,9 +154,7 @@ void Voxelize<Device::kCpu>(CpuContext& context, const float* points, int64_t nu
                             FunctionRef<Voxels(int64_t)> allocate) {
   const SpatialShape shape = options.grid.Shape();
   const PointsView view{points, num_points, num_fields, point_batch};
-  cpu::CheckPoints(view, shape.axes);
-  if (options.max_points < 0) ThrowInvalid("max_points: ", options.max_points, " is below 0");
-  if (options.max_voxels < 0) ThrowInvalid("max_voxels: ", options.max_voxels, " is below 0");
+  cpu::CheckVoxelize(view, options);
 
   const cpu::KeyBox box = cpu::GridBox(shape);
   const std::vector<KeyIndex> items = SortPoints(context, view, options.grid, box);

@@ -20,15 +20,21 @@ inline KeyGrid MakeKeyGrid(const SpatialShape& shape) {
   return grid;
 }
 
-// Bits that keys of the grid may have set; the shape has been through CheckSpatialShape.
-inline int KeyBits(const SpatialShape& shape) {
-  auto largest = static_cast<uint64_t>(kMaxBatchSize);
-  for (int axis = 0; axis < shape.axes; ++axis) largest *= static_cast<uint64_t>(shape[axis]);
-  int bits = 1;
-  for (--largest; (largest >>= 1U) != 0; ++bits) {
-  }
+// The lowest key that is no site's; the shape has been through CheckSpatialShape.
+inline uint64_t KeyCount(const SpatialShape& shape) {
+  auto count = static_cast<uint64_t>(kMaxBatchSize);
+  for (int axis = 0; axis < shape.axes; ++axis) count *= static_cast<uint64_t>(shape[axis]);
+  return count;
+}
+
+inline int BitWidth(uint64_t value) {
+  int bits = 0;
+  for (; value != 0; value >>= 1U) ++bits;
   return bits;
 }
+
+// Bits that keys of the grid may have set.
+inline int KeyBits(const SpatialShape& shape) { return BitWidth(KeyCount(shape) - 1); }
 
 // Packs a site and says whether it lies inside the grid; outside, the key means nothing.
 template <int kColumns, typename Value>
