@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,13 @@ import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 import voxgate_ops
+from voxgate_ops.device import (
+    CUDA_PROVIDER,
+    Device,
+    Obstacle,
+    choose_device,
+    provider_options,
+)
 from voxgate_ops.errors import LibraryMissingError, ModelError
 from voxgate_ops.onnx_structure import parse_structure
 from voxgate_ops.schemas import DOMAIN, VERSION
@@ -57,43 +63,63 @@ def operators_library() -> Path:
 class ModelFile:
     """An ONNX file that was checked, to open any number of sessions on.
 
-    `weight_bytes` counts its constants, those kept in other files too.
+    `weight_bytes` counts its constants, those kept in other files too. `device` is where its
+    sessions run.
     """
 
     path: Path
     weight_bytes: int
+    device: Device = Device()
 
     def open(
-        self, *, threads: int | None = None, config: Mapping[str, str] | None = None
+        self,
+        *,
+        threads: int | None = None,
+        use_tf32: bool = False,
+        config: Mapping[str, str] | None = None,
     ) -> ort.InferenceSession:
         """A new session; arguments and errors as of `open_session`."""
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}, expected at least 1 or None")
-        options = _session_options(threads, config or {})
+        providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
+        entries = dict(config or {})
+        if self.device.index is not None:
+            cuda = provider_options(self.device.index, use_tf32=use_tf32)
+            providers.insert(0, (CUDA_PROVIDER, cuda))
+            # Weights outside the arena: it could give nothing back that has one among it.
+            entries.setdefault("session.use_device_allocator_for_initializers", "1")
+        options = _session_options(threads, entries)
         try:
-            return ort.InferenceSession(
-                os.fspath(self.path), sess_options=options, providers=["CPUExecutionProvider"]
+            session = ort.InferenceSession(
+                os.fspath(self.path), sess_options=options, providers=providers, enable_fallback=0
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base but this
             raise ModelError(f"{self.path} is refused by ONNX Runtime: {error}") from error
+        if self.device.index is not None and CUDA_PROVIDER not in session.get_providers():
+            raise ModelError(
+                f"{self.path} cannot run on {self.device}: ONNX Runtime could not start its CUDA "
+                "provider and says why on the standard error output"
+            )
+        return session
 
 
 def check_model(path: str | os.PathLike[str], *, device: str = "auto") -> ModelFile:
     """Check what can be seen before ONNX Runtime opens the model at `path`.
 
     Raises:
+        LibraryMissingError: the custom-operator library is missing.
         ModelError: the file is missing, no ONNX, truncated, keeps data outside its folder, or
             cannot run on the device asked for.
         ValueError: `device` is no legal value.
     """
     path = Path(path)
-    _check_device_name(device)
+    chosen = choose_device(device, operators_library)
     model = _load(path)
     _check_version(model, path)
     _check_external_data(model, path)
-    if device.startswith("cuda"):
-        raise ModelError(_no_cuda(model, path, device))
-    return ModelFile(path, sum(_bytes_of(tensor) for tensor in _tensors(model)))
+    if isinstance(chosen, Obstacle):
+        raise ModelError(f"{path} cannot run on {device!r}: {chosen.reason}")
+    return ModelFile(path, sum(_bytes_of(tensor) for tensor in _tensors(model)), chosen)
 
 
 def open_session(
@@ -101,15 +127,18 @@ def open_session(
     *,
     device: str = "auto",
     threads: int | None = None,
+    use_tf32: bool = False,
     config: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
     """Open the model at `path` with the operators of domain `voxgate` registered.
 
     Args:
         path: an ONNX file. Data it keeps in other files must lie in the same folder or below it.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`. The operators of domain `voxgate` exist for the
-            CPU only, so `auto` is the CPU.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`. `auto` is the first GPU that CUDA shows, if all
+            is there that it needs, else the CPU; the log says why.
         threads: intra-op threads; None leaves the choice to ONNX Runtime (one per core).
+        use_tf32: let a GPU round the factors of float32 products to TF32's 10 bits of mantissa,
+            which its tensor cores multiply. Without effect on a CPU.
         config: further session configuration entries, which the operators can read too.
 
     Raises:
@@ -118,7 +147,8 @@ def open_session(
             outside its folder, or cannot run on the device asked for.
         ValueError: `device` or `threads` is no legal value.
     """
-    return check_model(path, device=device).open(threads=threads, config=config)
+    file = check_model(path, device=device)
+    return file.open(threads=threads, use_tf32=use_tf32, config=config)
 
 
 def _session_options(threads: int | None, config: Mapping[str, str]) -> ort.SessionOptions:
@@ -141,11 +171,6 @@ def _session_options(threads: int | None, config: Mapping[str, str]) -> ort.Sess
             f"({LIBRARY_VARIABLE} names another one)"
         ) from error
     return options
-
-
-def _check_device_name(device: str) -> None:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ValueError(f"device is {device!r}, expected auto, cpu, cuda or cuda:N")
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -229,12 +254,3 @@ def _node_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]
                 yield from _graph_tensors(attribute.g)
             for subgraph in attribute.graphs:
                 yield from _graph_tensors(subgraph)
-
-
-def _no_cuda(model: onnx.ModelProto, path: Path, device: str) -> str:
-    operators = sorted({node.op_type for node in model.graph.node if node.domain == DOMAIN})
-    listed = ", ".join(operators) or "none"
-    return (
-        f"{path} cannot run on {device!r}: the operators of domain {DOMAIN!r} run on the CPU only "
-        f"(this model uses: {listed}). Use device 'auto' or 'cpu'"
-    )
