@@ -2,7 +2,6 @@
 #include "conversion.h"
 
 #include "conversion_kernels.h"
-#include "conversion_loops.h"
 #include "parallel.h"
 #include "rulebook/isa.h"
 
@@ -11,7 +10,7 @@ namespace {
 
 constexpr int64_t kElementsPerTask = 32768;
 
-bool HasHalfConversions() {
+bool HasVectorConversions() {
 #if defined(__x86_64__)
   return CurrentIsa() != Isa::kGeneric && __builtin_cpu_supports("f16c");
 #else
@@ -21,7 +20,7 @@ bool HasHalfConversions() {
 
 const ConversionKernels& Kernels() {
   static const ConversionKernels& kernels =
-      HasHalfConversions() ? Avx2ConversionKernels() : GenericConversionKernels();
+      HasVectorConversions() ? Avx2ConversionKernels() : GenericConversionKernels();
   return kernels;
 }
 
@@ -40,7 +39,7 @@ void Widen(CpuContext& context, const Float16* source, int64_t count, float* out
 }
 
 void Widen(CpuContext& context, const BFloat16* source, int64_t count, float* out) {
-  Convert(context, source, count, out, &WidenAll<BFloat16>);
+  Convert(context, source, count, out, Kernels().widen_bfloat);
 }
 
 void Narrow(CpuContext& context, const float* source, int64_t count, Float16* out) {
@@ -48,7 +47,7 @@ void Narrow(CpuContext& context, const float* source, int64_t count, Float16* ou
 }
 
 void Narrow(CpuContext& context, const float* source, int64_t count, BFloat16* out) {
-  Convert(context, source, count, out, &NarrowAll<BFloat16>);
+  Convert(context, source, count, out, Kernels().narrow_bfloat);
 }
 
 }  // namespace rulebook::cpu

@@ -5,7 +5,8 @@
 namespace rulebook::cpu {
 
 const ConversionKernels& GenericConversionKernels() {
-  static constexpr ConversionKernels kernels = {WidenAll<Float16>, NarrowAll<Float16>};
+  static constexpr ConversionKernels kernels = {WidenAll<Float16>, NarrowAll<Float16>,
+                                                WidenAll<BFloat16>, NarrowAll<BFloat16>};
   return kernels;
 }
 

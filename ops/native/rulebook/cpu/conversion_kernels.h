@@ -13,6 +13,8 @@ namespace rulebook::cpu {
 struct ConversionKernels {
   void (*widen_half)(const Float16* source, int64_t count, float* out);
   void (*narrow_half)(const float* source, int64_t count, Float16* out);
+  void (*widen_bfloat)(const BFloat16* source, int64_t count, float* out);
+  void (*narrow_bfloat)(const float* source, int64_t count, BFloat16* out);
 };
 
 const ConversionKernels& GenericConversionKernels();

@@ -25,7 +25,6 @@ class PackedWeight<Device::kCpu, T> {
 
 namespace {
 
-using cpu::AlignedFloats;
 using cpu::Rounded;
 using cpu::Widened;
 
@@ -33,9 +32,8 @@ template <typename T>
 PackedWeightPtr<Device::kCpu, T> PackLow(CpuContext& context, const T* weight,
                                          const WeightShape& shape) {
   cpu::CheckWeightShape(shape);
-  const AlignedFloats wide =
-      Widened(context, weight,
-              shape.kernel_volume * (shape.in_channels / shape.groups) * shape.out_channels);
+  const Widened wide(context, weight,
+                     shape.kernel_volume * (shape.in_channels / shape.groups) * shape.out_channels);
   return PackedWeightPtr<Device::kCpu, T>(new PackedWeight<Device::kCpu, T>(
       PackWeight<Device::kCpu, float>(context, wide.get(), shape), shape));
 }
@@ -44,10 +42,9 @@ template <typename T>
 void ConvolveLow(CpuContext& context, const ConvInputs<T>& in,
                  const PackedWeight<Device::kCpu, T>& weight, T* out) {
   const int64_t out_channels = weight.shape.out_channels;
-  const AlignedFloats features =
-      Widened(context, in.features, in.inputs * weight.shape.in_channels);
-  const AlignedFloats bias = Widened(context, in.bias, out_channels);
-  const AlignedFloats residual = Widened(context, in.residual, in.outputs * out_channels);
+  const Widened features(context, in.features, in.inputs * weight.shape.in_channels);
+  const Widened bias(context, in.bias, out_channels);
+  const Widened residual(context, in.residual, in.outputs * out_channels);
   ConvInputs<float> wide;
   wide.features = features.get();
   wide.inputs = in.inputs;
@@ -64,7 +61,7 @@ template <typename T>
 void PoolLow(CpuContext& context, const T* features, int64_t inputs, int64_t channels,
              const int32_t* neighbors, int64_t kernel_volume, int64_t outputs, PoolMode mode,
              T* out) {
-  const AlignedFloats wide = Widened(context, features, inputs * channels);
+  const Widened wide(context, features, inputs * channels);
   Rounded(context, outputs * channels, out, [&](float* pooled) {
     SparsePool<Device::kCpu, float>(context, wide.get(), inputs, channels, neighbors, kernel_volume,
                                     outputs, mode, pooled);
@@ -74,7 +71,7 @@ void PoolLow(CpuContext& context, const T* features, int64_t inputs, int64_t cha
 template <typename T>
 void GlobalPoolLow(CpuContext& context, const T* features, int64_t channels, CoordsView coords,
                    int64_t batch_size, PoolMode mode, T* out) {
-  const AlignedFloats wide = Widened(context, features, coords.rows * channels);
+  const Widened wide(context, features, coords.rows * channels);
   Rounded(context, batch_size * channels, out, [&](float* pooled) {
     SparseGlobalPool<Device::kCpu, float>(context, wide.get(), channels, coords, batch_size, mode,
                                           pooled);
@@ -84,7 +81,7 @@ void GlobalPoolLow(CpuContext& context, const T* features, int64_t channels, Coo
 template <typename T>
 void ReduceLow(CpuContext& context, const T* x, int64_t inputs, int64_t channels,
                const int32_t* row, int64_t outputs, ReduceMode mode, T* out) {
-  const AlignedFloats wide = Widened(context, x, inputs * channels);
+  const Widened wide(context, x, inputs * channels);
   Rounded(context, outputs * channels, out, [&](float* reduced) {
     ReduceRows<Device::kCpu, float>(context, wide.get(), inputs, channels, row, outputs, mode,
                                     reduced);
@@ -95,7 +92,7 @@ template <typename T>
 void InterpolateLow(CpuContext& context, CoordsView coords, const T* features, int64_t channels,
                     const float* points, int64_t num_points, int64_t num_fields,
                     const int32_t* point_batch, const InterpolateOptions& options, T* out) {
-  const AlignedFloats wide = Widened(context, features, coords.rows * channels);
+  const Widened wide(context, features, coords.rows * channels);
   Rounded(context, num_points * channels, out, [&](float* sampled) {
     SparseInterpolate<Device::kCpu, float>(context, coords, wide.get(), channels, points,
                                            num_points, num_fields, point_batch, options, sampled);
