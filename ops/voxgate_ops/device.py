@@ -17,6 +17,7 @@ import onnxruntime as ort
 from onnxruntime.capi import build_and_package_info
 
 from voxgate_ops.cuda_driver import Driver, DriverError, find_driver
+from voxgate_ops.errors import LibraryMissingError
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 # The kernels use asynchronous copies and tensor cores of bfloat16, which came with Ampere.
@@ -116,6 +117,19 @@ def provider_options(index: int, *, use_tf32: bool) -> dict[str, str]:
     }
 
 
+def cuda_version(library: Callable[[], Path]) -> str:
+    """The CUDA that is installed here for models, with or without a GPU: `13.0`.
+
+    "" where ONNX Runtime or the custom-operator library is one without, or the latter is missing.
+    """
+    built = _built_for()
+    try:
+        without = built is None or _no_provider() or not _has_cuda(library())
+    except (LibraryMissingError, OSError):
+        return ""
+    return "" if without or built is None else _dotted(built)
+
+
 def cuda_libraries() -> list[str]:
     """The shared libraries that ONNX Runtime's CUDA provider cannot do without."""
     version = _built_for()
@@ -155,20 +169,22 @@ def _no_provider() -> str:
 
 def _no_operators(library: Path, index: int) -> str:
     try:
-        opened = ctypes.CDLL(os.fspath(library))
-        if not int(getattr(opened, _HAS_CUDA)()):
-            raise AttributeError
-        count = int(getattr(opened, _DEVICE_COUNT)())
+        if not _has_cuda(library):
+            return (
+                f"the custom-operator library {library} was built without CUDA: "
+                "build it where CUDA's compiler nvcc is, with VOXGATE_CUDA=ON"
+            )
     except OSError as error:
         return f"the custom-operator library {library} cannot be loaded: {error}"
-    except AttributeError:
-        return (
-            f"the custom-operator library {library} was built without CUDA: "
-            "build it where CUDA's compiler nvcc is, with VOXGATE_CUDA=ON"
-        )
+    count = int(getattr(ctypes.CDLL(os.fspath(library)), _DEVICE_COUNT)())
     if count <= index:
         return f"the CUDA runtime of {library} finds {count} GPUs: install a newer driver"
     return ""
+
+
+def _has_cuda(library: Path) -> bool:
+    function = getattr(ctypes.CDLL(os.fspath(library)), _HAS_CUDA, None)
+    return function is not None and bool(function())
 
 
 def _missing_libraries() -> str:

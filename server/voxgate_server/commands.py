@@ -154,7 +154,8 @@ def _run(settings: Settings) -> None:
 def _announce(addresses: Addresses, models: list[Model]) -> None:
     # Plain lines, flushed: whatever starts the server can wait for the last one.
     for model in models:
-        state = "ready" if model.engine is not None else f"FAILED: {model.reason}"
+        engine = model.engine
+        state = f"FAILED: {model.reason}" if engine is None else f"ready on {engine.device}"
         print(f"model {model.name} version {model.version}: {state}")
     host = f"[{addresses.host}]" if ":" in addresses.host else addresses.host
     print(f"metrics: http://{host}:{addresses.metrics_port}/metrics")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from voxgate_ops.device import CUDA_PROVIDER
 from voxgate_ops.metadata import ModelMetadata, read_metadata
 from voxgate_ops.session import check_model
 from voxgate_server.codec import DecodedFrame, FrameSpec, OutputSpec
@@ -55,6 +56,7 @@ class EngineOptions:
     device: str = "auto"
     threads: int | None = None
     instances: int = 1
+    use_tf32: bool = False
     warm_up: bool = True
     max_frame_sites: int = 2_000_000
     max_frame_bytes: int = 64 << 20
@@ -112,7 +114,7 @@ class Engine:
         self.warm_up_seconds = 0.0
         self._name = options.name or "model"
         self._weight_bytes = weight_bytes
-        self._instances = [Instance(session, self.frame_spec) for session in sessions]
+        self._instances = [Instance(session, self.frame_spec, self.device) for session in sessions]
         self._threads: list[threading.Thread] = []
         # None tells one thread to end.
         self._queue: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
@@ -137,7 +139,10 @@ class Engine:
         if threads is None and options.instances > 1:  # the cores are shared out
             threads = max(1, _cores() // options.instances)
         config = session_config(options.name)
-        sessions = [file.open(threads=threads, config=config) for _ in range(options.instances)]
+        sessions = [
+            file.open(threads=threads, use_tf32=options.use_tf32, config=config)
+            for _ in range(options.instances)
+        ]
         engine = cls(sessions, read_metadata(sessions[0]), options, file.weight_bytes)
         if options.warm_up:
             engine.warm_up()
@@ -370,5 +375,5 @@ def _cores() -> int:
 
 
 def _device(session: ort.InferenceSession) -> str:
-    options = session.get_provider_options().get("CUDAExecutionProvider")
+    options = session.get_provider_options().get(CUDA_PROVIDER)
     return "cpu" if options is None else f"cuda:{options.get('device_id', '0')}"

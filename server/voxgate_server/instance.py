@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ from voxgate_server.batch import BatchBuffers, HighWater, concatenate, split
 from voxgate_server.codec import Array, DecodedFrame, FrameSpec, OutputSpec
 from voxgate_server.errors import InternalError, InvalidFrame, ModelLimitExceeded
 
-# How the operators mark a limit that was passed: ONNX Runtime has no code for it.
-_EXHAUSTED = "resource exhausted"
+# How the operators mark a limit that was passed, and ONNX Runtime and CUDA that memory ran out:
+# there is no code for either.
+_EXHAUSTED = ("resource exhausted", "Failed to allocate memory", "out of memory")
 _SHRINK = "memory.enable_memory_arena_shrinkage"
+_NO_ARENA = "memory arena shrink list"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,19 @@ class Execution:
 class Instance:
     """A session and the buffers of its batches: for one thread at a time."""
 
-    def __init__(self, session: ort.InferenceSession, spec: FrameSpec) -> None:
+    def __init__(self, session: ort.InferenceSession, spec: FrameSpec, device: str = "cpu") -> None:
+        """`device`: where the session runs, `cpu` or `cuda:N`."""
         self.buffers = BatchBuffers()
         self._session = session
         self._spec = spec
         self._takes_batch_size = "batch_size" in {item.name for item in session.get_inputs()}
         self._sites = HighWater()
+        # Outputs come to the host whatever the device. One arena a run: of a list ONNX Runtime
+        # (1.31) shrinks the first alone.
+        self._arenas = ["cpu:0"]
+        if device != "cpu":
+            self._arenas.append(device.replace("cuda", "gpu"))
+        self._too_large: list[str] = []
 
     def execute(
         self,
@@ -67,8 +79,10 @@ class Instance:
         inputs = concatenate(frames, self._spec, self.buffers)
         if self._takes_batch_size:
             inputs["batch_size"] = np.array(len(frames), np.int64)
-        if self._sites.use(sites):  # what the arena holds for larger batches goes back
-            options.add_run_config_entry(_SHRINK, "cpu:0")
+        if self._sites.use(sites):  # what the arenas hold for larger batches goes back
+            self._too_large = list(self._arenas)
+        if self._too_large:
+            options.add_run_config_entry(_SHRINK, self._too_large.pop())
         names = list(
             dict.fromkeys(n for spec in outputs for n in (spec.name, spec.coords, spec.frame) if n)
         )
@@ -86,11 +100,16 @@ class Instance:
         try:
             arrays: list[Array] = self._session.run(names, inputs, options)
         except ort_errors.InvalidArgument as error:
+            if _NO_ARENA in str(error):  # said before anything ran
+                log.warning("memory is kept that is no longer needed: %s", error)
+                self._arenas, self._too_large = ["cpu:0"], []
+                options.add_run_config_entry(_SHRINK, "")
+                return self._run(names, inputs, options)
             raise InvalidFrame(f"the model refused the frame: {error}") from error
         except Exception as error:  # ONNX Runtime's exceptions share no base but this
             if options.terminate:
                 raise InternalError("the run took too long and was stopped") from error
-            if isinstance(error, ort_errors.Fail) and _EXHAUSTED in str(error):
+            if any(mark in str(error) for mark in _EXHAUSTED):
                 raise ModelLimitExceeded(f"the model has no room for the frame: {error}") from error
             raise InternalError(f"the model failed: {error}") from error
         # Some versions of it hand out an input that is an output too as a view.

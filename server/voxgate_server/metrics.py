@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Final, Literal, get_args
 
 import onnxruntime as ort
-from onnxruntime.capi import build_and_package_info
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -24,8 +23,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 import voxgate_ops
+from voxgate_ops.device import cuda_version
 from voxgate_ops.errors import LibraryMissingError
 from voxgate_ops.operator_times import OperatorTime, operator_times
+from voxgate_ops.session import operators_library
 from voxgate_server.errors import Outcome
 
 Stage = Literal["receive", "decode", "queue", "execute", "encode", "total"]
@@ -310,7 +311,9 @@ class Metrics:
             self.streams_closed.labels(code)
         self.auth_failures = counter("auth_failures", "Calls without a valid credential")
         build = self._gauge("build_info", "What is running", "version", "onnxruntime", "cuda")
-        build.labels(voxgate_ops.__version__, ort.__version__, _cuda_version()).set(1)
+        build.labels(voxgate_ops.__version__, ort.__version__, cuda_version(operators_library)).set(
+            1
+        )
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"voxgate_{name}", what, labels, registry=self.registry)
@@ -465,8 +468,3 @@ def _values(counter: Counter) -> dict[tuple[str, str], float]:
         for family in counter.collect()
         for sample in family.samples
     }
-
-
-def _cuda_version() -> str:
-    """The CUDA that ONNX Runtime was built for; "" if for none."""
-    return str(getattr(build_and_package_info, "cuda_version", "") or "")

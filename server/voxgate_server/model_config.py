@@ -34,6 +34,7 @@ class ModelConfig(BaseModel):
     device: str | None = Field(default=None, pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int | None = Field(default=None, ge=1, le=1024)
     instances: int | None = Field(default=None, ge=1, le=64)
+    use_tf32: bool | None = None
     warm_up: bool | None = None
     max_batch_sites: int | None = Field(default=None, ge=1, le=1 << 31)
     max_batch_frames: int | None = Field(default=None, ge=1, le=4096)

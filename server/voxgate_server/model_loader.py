@@ -102,6 +102,7 @@ def _engine_options(name: str, config: Settings) -> EngineOptions:
         device=config.device,
         threads=config.threads,
         instances=config.instances,
+        use_tf32=config.use_tf32,
         warm_up=config.warm_up,
         max_frame_sites=config.max_frame_sites,
         max_frame_bytes=config.max_frame_bytes,

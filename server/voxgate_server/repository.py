@@ -342,7 +342,9 @@ class Repository:
     async def _swap_in(self, opened: Opened) -> str:
         """Let a loaded version serve; the reason if it cannot."""
         name, version = opened.found.key
-        model = Model(name, version, opened.config, State.READY, opened.engine)
+        engine = opened.engine
+        assert engine is not None
+        model = Model(name, version, opened.config, State.READY, engine)
         slot = self._slots.setdefault(opened.found.key, _Slot())
         old, slot.serving = slot.serving, model
         try:
@@ -353,7 +355,7 @@ class Repository:
             self._retire(model)
             return f"{type(error).__name__}: {error}"
         slot.candidate, slot.tried, slot.unloaded = None, opened.found, False
-        log.info("model %s version %d is ready", name, version)
+        log.info("model %s version %d is ready on %s", name, version, engine.device)
         if old is not None:
             self._retire(old)
         return ""

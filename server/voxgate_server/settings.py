@@ -123,7 +123,8 @@ class Settings(BaseSettings):
 
     device: str = _setting(
         _DEFAULTS,
-        "Where models run: auto (a GPU if there is one), cpu, cuda or cuda:INDEX",
+        "Where models run: auto (the first GPU, if all is there that it needs), cpu, cuda or "
+        "cuda:INDEX",
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
     )
@@ -136,6 +137,12 @@ class Settings(BaseSettings):
     )
     instances: int = _setting(
         _DEFAULTS, "Runs of one model at the same time, each with its own threads", 1, ge=1, le=64
+    )
+    use_tf32: bool = _setting(
+        _DEFAULTS,
+        "Let a GPU round the factors of float32 products to TF32's 10 bits of mantissa: faster, "
+        "with its tensor cores. Without effect on a CPU",
+        False,
     )
     warm_up: bool = _setting(_DEFAULTS, "Run a model once before it takes frames", True)
     max_batch_sites: int | None = _setting(

@@ -16,8 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnxruntime.capi import build_and_package_info
 
-from voxgate_ops.device import Device, Obstacle, choose_device, cuda_libraries, provider_options
+from voxgate_ops.device import (
+    Device,
+    Obstacle,
+    choose_device,
+    cuda_libraries,
+    cuda_version,
+    provider_options,
+)
 from voxgate_ops.session import operators_library
 
 GPUS = "NVIDIA H100=90;NVIDIA A100=80;Tesla T4=75"
@@ -129,6 +137,18 @@ def test_what_is_missing_is_named(machine, variables, gpu_here, said):
     assert (instead["device"], instead["reason"]) == ("cpu", refused["reason"])
     level = "WARNING" if gpu_here else "INFO"
     assert instead["logged"] == [[level, f"device auto is the CPU: {refused['reason']}"]]
+
+
+def test_the_cuda_of_this_installation(machine, monkeypatch):
+    monkeypatch.setattr(build_and_package_info, "cuda_version", "13.0", raising=False)
+    assert cuda_version(lambda: machine.operators) == "13.0"
+    monkeypatch.setenv("FAKE_OPERATORS", "0")
+    assert cuda_version(lambda: machine.operators) == ""
+    monkeypatch.delenv("FAKE_OPERATORS")
+    monkeypatch.setattr(build_and_package_info, "cuda_version", "", raising=False)
+    assert cuda_version(lambda: machine.operators) == ""
+    monkeypatch.undo()
+    assert cuda_version(lambda: machine.folder / "gone.so") == ""
 
 
 def test_a_gpu_that_is_not_there(machine):

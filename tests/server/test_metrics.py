@@ -13,8 +13,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import voxgate_ops
+from voxgate_ops.device import cuda_version
 from voxgate_ops.errors import LibraryMissingError
 from voxgate_ops.operator_times import OperatorTime
+from voxgate_ops.session import operators_library
 from voxgate_server.gpu_metrics import GpuGauges, find_gpus
 from voxgate_server.metrics import OUTCOMES, STAGES, Metrics
 
@@ -215,6 +217,7 @@ def test_build_info(metrics: Metrics) -> None:
     (sample,) = family.samples
     assert sample.labels["version"] == voxgate_ops.__version__
     assert sample.labels["onnxruntime"] == ort.__version__
+    assert sample.labels["cuda"] == cuda_version(operators_library)
     assert sample.value == 1
 
 

@@ -17,6 +17,7 @@ def test_every_key_reaches_the_settings_of_the_model() -> None:
     device: cpu
     threads: 3
     instances: 2
+    use_tf32: yes
     warm_up: no
     max_batch_sites: 1000
     max_batch_frames: 4
