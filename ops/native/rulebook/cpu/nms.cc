@@ -3,44 +3,27 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <vector>
 
 #include "bev_box.h"
+#include "nms_input.h"
 #include "parallel.h"
-#include "rulebook/shape.h"
 
 namespace rulebook {
 namespace {
 
 using cpu::BevBox;
+using cpu::kBoxFields;
 
-constexpr int64_t kBoxFields = 7;
 constexpr int64_t kWave = 256;         // candidates tested against all kept boxes at once
 constexpr int64_t kBoxesPerTask = 32;  // of a wave
-
-void CheckOptions(int64_t rows, const NmsOptions& options) {
-  if (std::isnan(options.iou_threshold)) ThrowInvalid("iou_threshold: NaN");
-  if (std::isnan(options.score_threshold)) ThrowInvalid("score_threshold: NaN");
-  if (options.max_per_frame < 0) {
-    ThrowInvalid("max_per_frame: ", options.max_per_frame, " is below 0");
-  }
-  if (rows > kMaxSites) ThrowTooLarge("boxes: ", rows, " rows are over the limit ", kMaxSites);
-}
-
-// A network's bad box must not fail the frames that share its batch, so it drops out like a score
-// below the threshold.
-bool TakesPart(const float* box, float score, float score_threshold) {
-  return score >= score_threshold &&
-         std::all_of(box, box + kBoxFields, [](float value) { return std::isfinite(value); });
-}
 
 // The boxes that take part, in the order in which they are considered.
 std::vector<int64_t> Candidates(const float* boxes, const float* scores, const int32_t* frame,
                                 int64_t rows, float score_threshold) {
   std::vector<int64_t> order;
   for (int64_t r = 0; r < rows; ++r) {
-    if (TakesPart(boxes + r * kBoxFields, scores[r], score_threshold)) order.push_back(r);
+    if (cpu::TakesPart(boxes + r * kBoxFields, scores[r], score_threshold)) order.push_back(r);
   }
   std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
     if (frame[a] != frame[b]) return frame[a] < frame[b];
@@ -101,7 +84,7 @@ template <>
 void RotatedNms<Device::kCpu>(CpuContext& context, const float* boxes, const float* scores,
                               const int32_t* frame, int64_t rows, const NmsOptions& options,
                               FunctionRef<int64_t*(int64_t)> allocate) {
-  CheckOptions(rows, options);
+  cpu::CheckNms(rows, options);
   const std::vector<int64_t> order =
       Candidates(boxes, scores, frame, rows, options.score_threshold);
   const int64_t total = static_cast<int64_t>(order.size());
