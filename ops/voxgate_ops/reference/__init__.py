@@ -2,7 +2,8 @@
 """Every operator in plain torch: the definition the native library is held to.
 
 Functions take and return torch tensors of any float dtype on any device and are differentiable in
-their features, weights, biases and residuals. `coords` is int32 `[N, 1+D]`, `neighbors` int32
+their features, weights, biases and residuals; float16 and bfloat16 are computed in float32 and
+rounded once. `coords` is int32 `[N, 1+D]`, `neighbors` int32
 `[K, M]`; per-axis arguments are sequences of D ints. Bad shapes and values raise ValueError.
 """
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voxgate_ops.reference._checks import check_mode, check_neighbors, check_rows
+from voxgate_ops.reference._precision import in_float32
 
 ACTIVATIONS = ("none", "relu", "leaky_relu", "sigmoid", "silu", "gelu")
 
@@ -30,6 +31,7 @@ def activate(x: Tensor, activation: str = "none", alpha: float = 0.01) -> Tensor
     return functions[activation](x)
 
 
+@in_float32
 def sparse_conv(
     features: Tensor,
     neighbors: Tensor,

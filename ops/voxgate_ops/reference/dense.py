@@ -17,6 +17,7 @@ from voxgate_ops.reference._checks import (
     check_rows,
     check_spatial_shape,
 )
+from voxgate_ops.reference._precision import in_float32
 from voxgate_ops.reference.coords import group_rows, in_range, pack_keys
 
 
@@ -54,6 +55,7 @@ def sparse_to_dense(
     return flat.reshape(batch_size, *shape, channels).movedim(-1, 1).contiguous()
 
 
+@in_float32
 def dense_to_sparse(dense: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tensor]:
     """(coords int32 `[M, 1+D]`, canonical; features `[M, C]`) of a dense tensor's active cells.
 
@@ -69,6 +71,7 @@ def dense_to_sparse(dense: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tens
     return active.nonzero().int(), dense.movedim(1, -1)[active]
 
 
+@in_float32
 def sparse_union(
     coords_a: Tensor, features_a: Tensor, coords_b: Tensor, features_b: Tensor, mode: str
 ) -> tuple[Tensor, Tensor]:

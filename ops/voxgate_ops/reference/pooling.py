@@ -13,10 +13,12 @@ from voxgate_ops.reference._checks import (
     check_neighbors,
     check_rows,
 )
+from voxgate_ops.reference._precision import in_float32
 
 POOL_MODES = ("max", "avg", "sum")
 
 
+@in_float32
 def sparse_pool(features: Tensor, neighbors: Tensor, mode: str) -> Tensor:
     """Max, average or sum over the active inputs of each output: `[M, C]`.
 
@@ -45,6 +47,7 @@ def sparse_pool(features: Tensor, neighbors: Tensor, mode: str) -> Tensor:
     return torch.where(count > 0, out, torch.zeros_like(out))
 
 
+@in_float32
 def sparse_global_pool(features: Tensor, coords: Tensor, batch_size: int, mode: str) -> Tensor:
     """Max, average or sum over the sites of each frame: `[batch_size, C]`; an empty frame is 0.
 

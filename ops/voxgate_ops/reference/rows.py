@@ -13,6 +13,7 @@ from voxgate_ops.reference._checks import (
     check_row_vector,
     check_rows,
 )
+from voxgate_ops.reference._precision import in_float32
 
 REDUCE_MODES = ("sum", "mean", "max", "first")
 
@@ -30,6 +31,7 @@ def gather_rows(x: Tensor, row: Tensor, fill: float = 0.0) -> Tensor:
     return out.index_copy(0, present, x.index_select(0, row.index_select(0, present)))
 
 
+@in_float32
 def reduce_rows(x: Tensor, row: Tensor, num_outputs: int, mode: str) -> Tensor:
     """`[num_outputs, C]`: reduces every `x[p]` with `row[p] == v`, p ascending; none gives 0.
 

@@ -24,6 +24,7 @@ from voxgate_ops.reference._checks import (
     check_rows,
     check_spatial_shape,
 )
+from voxgate_ops.reference._precision import in_float32
 from voxgate_ops.reference.coords import find_sites, pack_keys, unpack_keys
 from voxgate_ops.reference.rows import REDUCE_MODES, gather_rows, reduce_rows
 
@@ -147,6 +148,7 @@ def _drop_late_voxels(
     return keys[kept], renumbered[voxel[point_kept]], inside[point_kept]
 
 
+@in_float32
 def sparse_interpolate(
     features: Tensor,
     coords: Tensor,
