@@ -21,7 +21,7 @@ struct Close {
 FILE* Log() {
   static const std::unique_ptr<FILE, Close> file = [] {
     const char* path = std::getenv("VOXGATE_EMULATED_QUEUE");
-    FILE* opened = path == nullptr ? nullptr : std::fopen(path, "a");
+    FILE* opened = path == nullptr ? nullptr : std::fopen(path, "w");
     if (opened != nullptr) std::setvbuf(opened, nullptr, _IOLBF, 0);  // whole even after a crash
     return std::unique_ptr<FILE, Close>(opened);
   }();

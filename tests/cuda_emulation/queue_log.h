@@ -1,7 +1,7 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 //
-// What host code asks of the emulated device, a line each, added to the file that the variable
-// VOXGATE_EMULATED_QUEUE names; nothing where it is not set. docs/cuda.md's figures come from it.
+// What a program asks of the emulated device, a line each, in the file that the variable
+// VOXGATE_EMULATED_QUEUE names; nothing where it is not set. Figures in docs/cuda.md come from it.
 //
 //   launch <threads> <dynamic shared bytes> <address of the kernel in its file> <file>
 //   copy|fill|sort|sum|wait
