@@ -3,6 +3,7 @@
 // The emulator's 16-bit types against their definition, its tensor cores against plain loops.
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -110,8 +111,43 @@ TEST(TensorCores) {
   CheckMultiply<16, 16, 8, wmma::precision::tf32, float, wmma::row_major>();
 }
 
-TEST(TensorFloat32LosesThirteenBits) {
-  CHECK_EQ(wmma::__float_to_tf32(1.0F + 0x1p-10F), 1.0F + 0x1p-10F);
+// By its definition: the nearest of the values with 10 bits of mantissa, of two the larger.
+TEST(TensorFloat32Rounds) {
+  Random random(7);
+  for (int i = 0; i < 200'000; ++i) {
+    uint32_t bits = random.Next() << 1U ^ random.Next();
+    if (i % 4 == 0) bits = (bits & 0xFFFFE000U) | 0x1000U;  // between two of them
+    float value = 0.0F;
+    std::memcpy(&value, &bits, sizeof value);
+    if (!std::isnormal(value)) continue;
+    int exponent = 0;
+    const double fraction = std::frexp(static_cast<double>(value), &exponent);
+    const double expected = std::ldexp(std::round(fraction * 2048.0), exponent - 11);
+    CHECK_EQ(wmma::__float_to_tf32(value), static_cast<float>(expected));
+  }
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   CHECK_EQ(wmma::__float_to_tf32(1.0F + 0x1p-11F), 1.0F + 0x1p-10F);
+  CHECK_EQ(wmma::__float_to_tf32(-1.0F - 0x1p-11F), -1.0F - 0x1p-10F);
   CHECK_EQ(wmma::__float_to_tf32(1.0F + 0x1p-12F), 1.0F);
+  CHECK_EQ(wmma::__float_to_tf32(std::numeric_limits<float>::max()), kInfinity);
+  CHECK_EQ(wmma::__float_to_tf32(-kInfinity), -kInfinity);
+  for (const uint32_t bits : {0x7FFFFFFFU, 0xFFFFFFFFU, 0x7F800001U}) {
+    float nan = 0.0F;
+    std::memcpy(&nan, &bits, sizeof nan);
+    CHECK(std::isnan(wmma::__float_to_tf32(nan)));
+  }
+}
+
+// What has not been rounded is cut off by the tensor cores.
+TEST(TensorCoresReadNineteenBits) {
+  const auto context = cuda_emulation::MakeContext(1);
+  alignas(32) float a[16 * 8] = {};
+  alignas(32) float b[8 * 16] = {};
+  alignas(32) float c[16 * 16];
+  a[0] = 1.0F + 0x1.FFFp-11F;
+  b[0] = 1.0F;
+  rulebook::cuda::Launch(*context, rulebook::cuda::OneThreadEach(32, 32),
+                         &Multiply<16, 16, 8, wmma::precision::tf32, float, wmma::row_major>, &a[0],
+                         &b[0], &c[0]);
+  CHECK_EQ(c[0], 1.5F);
 }

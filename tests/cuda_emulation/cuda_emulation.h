@@ -79,6 +79,8 @@ void StoreVolatile(T* p, T value) {
 
 namespace backend {
 
+inline DeviceTraits CurrentDevice() { return {4, 80}; }  // as many blocks run at once
+
 template <typename... Parameters>
 void Launch(CUstream_st* stream, const LaunchShape& shape, void (*kernel)(Parameters...),
             Parameters... arguments) {

@@ -27,6 +27,7 @@ inline float MatrixElement(float value) { return value; }
 inline float MatrixElement(__half value) { return __half2float(value); }
 inline float MatrixElement(__nv_bfloat16 value) { return __bfloat162float(value); }
 
+// The 13 bits that tf32 lacks, dropped after half a unit of the last that it has was added.
 inline float Tf32(float value, uint32_t half_unit) {
   const uint32_t bits = FromWord<uint32_t>(ToWord(value)) + half_unit;
   return FromWord<float>(bits & 0xFFFFE000U);
@@ -67,8 +68,11 @@ struct fragment {
   element_type x[num_elements];
 };
 
-// To the nearest, ties away from zero.
-inline float __float_to_tf32(float value) { return cuda_emulation::Tf32(value, 0x1000U); }
+// cvt.rna.tf32.f32: to the nearest, ties away from zero; NaN becomes the one NaN that has all bits.
+inline float __float_to_tf32(float value) {
+  if (value != value) return cuda_emulation::FromWord<float>(0x7FFFFFFFU);
+  return cuda_emulation::Tf32(value, 0x1000U);
+}
 
 template <typename Fragment, typename Value>
 void fill_fragment(Fragment& fragment, const Value& value) {

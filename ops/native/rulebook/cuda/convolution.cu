@@ -5,8 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "convolution_problem.h"
+#include "convolution_epilogue.h"
 #include "packed_weight_cuda.h"
+#include "row_lanes.h"
 #include "rulebook/convolution.h"
 #include "weight_shape.h"
 
@@ -44,26 +45,27 @@ __global__ void Pack(const T* weight, ConvProblem<T> shape, int64_t count, T* pa
 
 // One thread for each element of the output.
 template <typename T>
-__global__ void ConvolveDirectly(ConvProblem<T> problem) {
-  const int64_t out_channels = static_cast<int64_t>(problem.groups) * problem.group_outputs;
+__global__ void ConvolveDirectly(ConvProblem<T> problem, RowLanes lanes) {
+  const int64_t row = LaneRow(lanes);
+  if (row >= problem.outputs) return;
+  const int32_t out_channels = problem.groups * problem.group_outputs;
   const int64_t in_channels = static_cast<int64_t>(problem.groups) * problem.group_inputs;
-  const int64_t count = problem.outputs * out_channels;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t at = GlobalThread(); at < count; at += step) {
-    const int64_t row = at / out_channels;
-    const int64_t channel = at % out_channels;
-    const int64_t first_input = channel / problem.group_outputs * problem.group_inputs;
+  for (auto channel = static_cast<int32_t>(LaneFirst(lanes)); channel < out_channels;
+       channel += static_cast<int32_t>(LaneStep(lanes))) {
+    const int32_t group = channel / problem.group_outputs;
+    const int32_t first_input = group * problem.group_inputs;
     float sum = 0.0F;
     for (int32_t k = 0; k < problem.volume; ++k) {
       const int32_t input = InputRow(problem, k, row);
       if (input < 0) continue;
       const T* x = problem.features + input * in_channels + first_input;
-      const T* w = problem.weight + k * problem.group_inputs * out_channels + channel;
+      const T* w =
+          problem.weight + static_cast<int64_t>(k) * problem.group_inputs * out_channels + channel;
       for (int32_t c = 0; c < problem.group_inputs; ++c) {
-        sum = fmaf(ToFloat(x[c]), ToFloat(w[c * out_channels]), sum);
+        sum = fmaf(ToFloat(x[c]), ToFloat(w[static_cast<int64_t>(c) * out_channels]), sum);
       }
     }
-    problem.out[at] = FromFloat<T>(Finished(problem, at, channel, sum));
+    WriteOutputs<1>(problem, row, group, channel - group * problem.group_outputs, &sum);
   }
 }
 
@@ -79,9 +81,42 @@ ConvProblem<T> ProblemOf(const WeightShape& shape) {
   return problem;
 }
 
-bool Aligned(const void* memory) {
-  constexpr uintptr_t kWide = 16;
-  return reinterpret_cast<uintptr_t>(memory) % kWide == 0;
+// Whether rows of `bytes` that begin at `memory`, which may be null, are aligned to `width`.
+bool Aligned(const void* memory, int64_t bytes, int64_t width) {
+  return reinterpret_cast<uintptr_t>(memory) % static_cast<uintptr_t>(width) == 0 &&
+         bytes % width == 0;
+}
+
+// How many bytes of features may be copied at once.
+template <typename T>
+int32_t CopiedBytes(const T* features, int32_t group_inputs) {
+  for (const int32_t width : {16, 8, 4}) {
+    if (Aligned(features, group_inputs * int64_t{sizeof(T)}, width)) return width;
+  }
+  return sizeof(T);
+}
+
+template <typename T>
+constexpr ConvArithmetic kArithmeticOf = ConvArithmetic::kFloat32;
+template <>
+constexpr ConvArithmetic kArithmeticOf<__half> = ConvArithmetic::kFloat16;
+template <>
+constexpr ConvArithmetic kArithmeticOf<__nv_bfloat16> = ConvArithmetic::kBFloat16;
+
+// `tile`: null for the table's.
+template <typename T>
+void ConvolveByTile(CudaContext& context, const ConvProblem<T>& problem, const Tile* tile) {
+  const bool tf32 = std::is_same_v<T, float> && context.use_tf32();
+  const ConvArithmetic arithmetic = tf32 ? ConvArithmetic::kTf32 : kArithmeticOf<T>;
+  const Tile chosen = tile != nullptr
+                          ? *tile
+                          : ChooseTile({arithmetic, problem.group_inputs, problem.group_outputs,
+                                        problem.groups, problem.outputs},
+                                       CurrentDevice());
+  if constexpr (std::is_same_v<T, float>) {
+    if (!tf32) return ConvolveFloat32(context, problem, chosen);
+  }
+  ConvolveOnTensorCores(context, problem, chosen);
 }
 
 template <typename T>
@@ -106,7 +141,7 @@ PackedWeightPtr<Device::kCuda, T> PackOnDevice(CudaContext& context, const T* we
 
 template <typename T>
 void Convolve(CudaContext& context, const ConvInputs<T>& in,
-              const PackedWeight<Device::kCuda, T>& weight, T* out) {
+              const PackedWeight<Device::kCuda, T>& weight, const Tile* tile, T* out) {
   if (in.inputs > kMaxSites) {
     ThrowTooLarge("features: ", in.inputs, " rows are over the limit ", kMaxSites);
   }
@@ -122,38 +157,51 @@ void Convolve(CudaContext& context, const ConvInputs<T>& in,
   problem.out = AsNative(out);
   problem.outputs = in.outputs;
   problem.inputs = static_cast<int32_t>(in.inputs);
-  constexpr int32_t kWide = 16 / static_cast<int32_t>(sizeof(T));
-  problem.wide_inputs = problem.group_inputs % kWide == 0 && Aligned(in.features);
-  problem.wide_outputs = problem.group_outputs % kWide == 0 && Aligned(out);
+  problem.copied = CopiedBytes(in.features, problem.group_inputs);
+  problem.wide_outputs = true;
+  for (const T* memory : {static_cast<const T*>(out), in.residual, in.bias}) {
+    problem.wide_outputs =
+        problem.wide_outputs && Aligned(memory, problem.group_outputs * int64_t{sizeof(T)}, 16);
+  }
   problem.activation = in.activation.kind;
   problem.alpha = in.activation.alpha;
   if (weight.direct()) {
-    Launch(context, BlocksFor(in.outputs * weight.shape().out_channels),
-           &ConvolveDirectly<Native<T>>, problem);
+    const RowLanes lanes = LanesFor(weight.shape().out_channels);
+    Launch(context, LanesForEach(in.outputs, lanes), &ConvolveDirectly<Native<T>>, problem, lanes);
   } else if (in.outputs > 0) {
-    ConvolveByTiles(context, problem);
+    ConvolveByTile(context, problem, tile);
   }
 }
 
 }  // namespace
+
+template <typename T>
+void SparseConvWithTile(CudaContext& context, const ConvInputs<T>& in,
+                        const PackedWeight<Device::kCuda, T>& weight, const Tile& tile, T* out) {
+  Convolve(context, in, weight, &tile, out);
+}
+
 }  // namespace cuda
 
-#define VOXGATE_CONVOLUTION_OF(T)                                                                \
-  template <>                                                                                    \
-  void PackedWeightDeleter<Device::kCuda, T>::operator()(PackedWeight<Device::kCuda, T>* weight) \
-      const {                                                                                    \
-    delete weight;                                                                               \
-  }                                                                                              \
-  template <>                                                                                    \
-  PackedWeightPtr<Device::kCuda, T> PackWeight<Device::kCuda, T>(                                \
-      CudaContext & context, const T* weight, const WeightShape& shape) {                        \
-    return cuda::PackOnDevice(context, weight, shape);                                           \
-  }                                                                                              \
-  template <>                                                                                    \
-  void SparseConv<Device::kCuda, T>(CudaContext & context, const ConvInputs<T>& in,              \
-                                    const PackedWeight<Device::kCuda, T>& weight, T* out) {      \
-    cuda::Convolve(context, in, weight, out);                                                    \
-  }
+#define VOXGATE_CONVOLUTION_OF(T)                                                                  \
+  template <>                                                                                      \
+  void PackedWeightDeleter<Device::kCuda, T>::operator()(PackedWeight<Device::kCuda, T>* weight)   \
+      const {                                                                                      \
+    delete weight;                                                                                 \
+  }                                                                                                \
+  template <>                                                                                      \
+  PackedWeightPtr<Device::kCuda, T> PackWeight<Device::kCuda, T>(                                  \
+      CudaContext & context, const T* weight, const WeightShape& shape) {                          \
+    return cuda::PackOnDevice(context, weight, shape);                                             \
+  }                                                                                                \
+  template <>                                                                                      \
+  void SparseConv<Device::kCuda, T>(CudaContext & context, const ConvInputs<T>& in,                \
+                                    const PackedWeight<Device::kCuda, T>& weight, T* out) {        \
+    cuda::Convolve(context, in, weight, nullptr, out);                                             \
+  }                                                                                                \
+  template void cuda::SparseConvWithTile(CudaContext&, const ConvInputs<T>&,                       \
+                                         const PackedWeight<Device::kCuda, T>&, const cuda::Tile&, \
+                                         T*);
 VOXGATE_CONVOLUTION_OF(float)
 VOXGATE_CONVOLUTION_OF(Float16)
 VOXGATE_CONVOLUTION_OF(BFloat16)

@@ -1,22 +1,21 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 //
 // SparseConv of float32 by tiles, without tensor cores.
-#include "convolution_problem.h"
+#include "convolution_epilogue.h"
 
 namespace rulebook::cuda {
 namespace {
 
 using Problem = ConvProblem<float>;
 
-constexpr int kWide = 4;    // floats that are read at once
 constexpr int kDepth = 16;  // input channels of a stage
-constexpr int kWides = kDepth / kWide;
+constexpr int kWides = kDepth / kWide<float>;
 constexpr int kPitch = kWides + 1;  // so that rows begin in different banks
 
 constexpr int kRowStep = 16;  // between the rows of one thread
 
 template <int kColumns>
-constexpr int kThreadsOf = kRowStep * (kColumns / kWide);
+constexpr int kThreadsOf = kRowStep * (kColumns / kWide<float>);
 
 __device__ inline void AddProduct(float x, const float4& w, float* sums) {
   sums[0] = fmaf(x, w.x, sums[0]);
@@ -25,25 +24,17 @@ __device__ inline void AddProduct(float x, const float4& w, float* sums) {
   sums[3] = fmaf(x, w.w, sums[3]);
 }
 
-__device__ inline void Write(const Problem& problem, int64_t row, int32_t group, int32_t column,
-                             const float* sums) {
-  if (row >= problem.outputs || column >= problem.group_outputs) return;
-  const int64_t channel = static_cast<int64_t>(group) * problem.group_outputs + column;
-  const int64_t at = row * problem.groups * problem.group_outputs + channel;
-  if (problem.wide_outputs) {
-    float4 values;
-    values.x = Finished(problem, at, channel, sums[0]);
-    values.y = Finished(problem, at + 1, channel + 1, sums[1]);
-    values.z = Finished(problem, at + 2, channel + 2, sums[2]);
-    values.w = Finished(problem, at + 3, channel + 3, sums[3]);
-    *reinterpret_cast<float4*>(problem.out + at) = values;
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < kWide; ++i) {
-    if (column + i >= problem.group_outputs) continue;
-    problem.out[at + i] = Finished(problem, at + i, channel + i, sums[i]);
-  }
+// What a block brings to shared memory at once: some input channels of one offset.
+struct Stage {
+  int32_t offset;  // the kernel volume after the last
+  int32_t channel;
+};
+
+__device__ inline Stage NextStage(const Problem& problem, const uint32_t* has_pairs, Stage stage) {
+  if (stage.offset >= problem.volume) return stage;
+  stage.channel += kDepth;
+  if (stage.channel < problem.depth) return stage;
+  return {NextOffset(has_pairs, problem.volume, stage.offset + 1), 0};
 }
 
 // Each thread has the sums of some rows, kRowStep apart, and of 4 columns beside each other. While
@@ -54,11 +45,11 @@ __global__ void __launch_bounds__(kThreadsOf<kColumns>) ConvolveFloat(Problem pr
   constexpr int kRowsEach = kRows / kRowStep;
   constexpr int kPasses = kRows * kWides / kThreads;  // of the threads over a stage's features
   static_assert(kThreads % kWarpSize == 0 && kPasses * kThreads == kRows * kWides &&
-                kThreads == kDepth * kColumns / kWide);
+                kThreads == kDepth * kColumns / kWide<float>);
   VOXGATE_SHARED(float4, features, [2][kRows][kPitch]);
-  VOXGATE_SHARED(float4, weights, [2][kDepth][kColumns / kWide]);
+  VOXGATE_SHARED(float4, weights, [2][kDepth][kColumns / kWide<float>]);
   VOXGATE_SHARED(bool, present, [2][kRows]);
-  VOXGATE_SHARED(bool, has_pairs, [kMaxKernelVolume]);
+  VOXGATE_SHARED(uint32_t, has_pairs, [kOffsetWords]);
 
   const auto thread = static_cast<int>(threadIdx.x);
   const TilePlace place = PlaceOfBlock<kRows, kColumns>(problem);
@@ -76,7 +67,7 @@ __global__ void __launch_bounds__(kThreadsOf<kColumns>) ConvolveFloat(Problem pr
   // Of a row without a pair nothing is copied, and its sums of the stage are not taken.
   const auto copy_features = [&](const Stage& stage, int buffer) {
     const int wide = thread % kWides;
-    const int32_t channel = stage.channel + wide * kWide;
+    const int32_t channel = stage.channel + wide * kWide<float>;
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {
       const int row = thread / kWides + pass * (kThreads / kWides);
@@ -86,12 +77,12 @@ __global__ void __launch_bounds__(kThreadsOf<kColumns>) ConvolveFloat(Problem pr
           problem.features +
           (static_cast<int64_t>(rows[pass]) * problem.groups + place.group) * problem.group_inputs;
       float4* to = &features[buffer][row][wide];
-      if (problem.wide_inputs) {
+      if (problem.copied == sizeof(float4)) {
         __pipeline_memcpy_async(to, from + channel, sizeof(float4));
         continue;
       }
 #pragma unroll
-      for (int i = 0; i < kWide; ++i) {
+      for (int i = 0; i < kWide<float>; ++i) {
         const bool padding = channel + i >= problem.group_inputs;
         __pipeline_memcpy_async(reinterpret_cast<float*>(to) + i,
                                 padding ? from : from + channel + i, sizeof(float),
@@ -100,9 +91,9 @@ __global__ void __launch_bounds__(kThreadsOf<kColumns>) ConvolveFloat(Problem pr
     }
   };
   const auto copy_weights = [&](const Stage& stage, int buffer) {
-    constexpr int kWidesOfRow = kColumns / kWide;
+    constexpr int kWidesOfRow = kColumns / kWide<float>;
     const int row = thread / kWidesOfRow;
-    const int32_t column = place.column + thread % kWidesOfRow * kWide;
+    const int32_t column = place.column + thread % kWidesOfRow * kWide<float>;
     if (stage.channel + row >= problem.depth) return;
     const bool padding = column >= problem.columns;
     const int64_t from =
@@ -119,30 +110,30 @@ __global__ void __launch_bounds__(kThreadsOf<kColumns>) ConvolveFloat(Problem pr
     copy_weights(stage, buffer);
   };
 
-  const int my_row = thread / (kColumns / kWide);
-  const int my_wide = thread % (kColumns / kWide);
-  float sums[kRowsEach][kWide] = {};
+  const int my_row = thread / (kColumns / kWide<float>);
+  const int my_wide = thread % (kColumns / kWide<float>);
+  float sums[kRowsEach][kWide<float>] = {};
   Stage now{NextOffset(has_pairs, problem.volume, 0), 0};
   find_rows(now.offset);
   copy(now, 0);
-  Stage next = NextStage<kDepth>(problem, has_pairs, now);
+  Stage next = NextStage(problem, has_pairs, now);
   if (next.offset != now.offset) find_rows(next.offset);
   for (int buffer = 0; now.offset < problem.volume; buffer ^= 1) {
     __pipeline_commit();
     __pipeline_wait_prior(0);
     __syncthreads();  // the stage is here, and the other buffer has been read
     copy(next, buffer ^ 1);
-    const Stage later = NextStage<kDepth>(problem, has_pairs, next);
+    const Stage later = NextStage(problem, has_pairs, next);
     if (later.offset != next.offset) find_rows(later.offset);
 
-    float products[kRowsEach][kWide] = {};
-    const int32_t wides = (problem.depth - now.channel) / kWide;
+    float products[kRowsEach][kWide<float>] = {};
+    const int32_t wides = (problem.depth - now.channel) / kWide<float>;
 #pragma unroll 1
     for (int wide = 0; wide < kWides && wide < wides; ++wide) {
-      const float4 w0 = weights[buffer][wide * kWide][my_wide];
-      const float4 w1 = weights[buffer][wide * kWide + 1][my_wide];
-      const float4 w2 = weights[buffer][wide * kWide + 2][my_wide];
-      const float4 w3 = weights[buffer][wide * kWide + 3][my_wide];
+      const float4 w0 = weights[buffer][wide * kWide<float>][my_wide];
+      const float4 w1 = weights[buffer][wide * kWide<float> + 1][my_wide];
+      const float4 w2 = weights[buffer][wide * kWide<float> + 2][my_wide];
+      const float4 w3 = weights[buffer][wide * kWide<float> + 3][my_wide];
 #pragma unroll
       for (int r = 0; r < kRowsEach; ++r) {
         const float4 x = features[buffer][my_row + r * kRowStep][wide];
@@ -156,33 +147,29 @@ __global__ void __launch_bounds__(kThreadsOf<kColumns>) ConvolveFloat(Problem pr
     for (int r = 0; r < kRowsEach; ++r) {
       if (!present[buffer][my_row + r * kRowStep]) continue;
 #pragma unroll
-      for (int i = 0; i < kWide; ++i) sums[r][i] += products[r][i];
+      for (int i = 0; i < kWide<float>; ++i) sums[r][i] += products[r][i];
     }
     now = next;
     next = later;
   }
 #pragma unroll
   for (int r = 0; r < kRowsEach; ++r) {
-    Write(problem, place.row + my_row + r * kRowStep, place.group, place.column + my_wide * kWide,
-          sums[r]);
+    WriteOutputs<kWide<float>>(problem, place.row + my_row + r * kRowStep, place.group,
+                               place.column + my_wide * kWide<float>, sums[r]);
   }
 }
 
 template <int kRows, int kColumns>
-constexpr TileChoice<float> Choice(int32_t columns, int64_t outputs) {
-  return {columns, outputs, kRows, kColumns, kThreadsOf<kColumns>, &ConvolveFloat<kRows, kColumns>};
+constexpr TileKernel<float> Kernel() {
+  return {{kRows, kColumns}, kThreadsOf<kColumns>, &ConvolveFloat<kRows, kColumns>};
 }
 
 }  // namespace
 
-void ConvolveByTiles(CudaContext& context, const ConvProblem<float>& problem) {
-  // Not measured yet: enough blocks for every multiprocessor first, large tiles second.
-  static const TileChoice<float> kChoices[] = {
-      Choice<64, 16>(16, kAnyOutputs),    Choice<32, 32>(32, 8192),
-      Choice<64, 32>(32, kAnyOutputs),    Choice<32, 32>(kAnyColumns, 4096),
-      Choice<64, 64>(kAnyColumns, 32768), Choice<128, 64>(kAnyColumns, kAnyOutputs),
-  };
-  LaunchFirstThatFits(context, problem, kChoices);
+void ConvolveFloat32(CudaContext& context, const ConvProblem<float>& problem, const Tile& tile) {
+  static const TileKernel<float> kKernels[] = {Kernel<64, 16>(), Kernel<32, 32>(), Kernel<64, 32>(),
+                                               Kernel<64, 64>(), Kernel<128, 64>()};
+  LaunchTile(context, problem, tile, kKernels);
 }
 
 }  // namespace rulebook::cuda

@@ -5,6 +5,7 @@
 // pair.
 #pragma once
 
+#include "convolution_tiles.h"
 #include "device.h"
 #include "element.h"
 #include "rulebook/convolution.h"
@@ -28,16 +29,22 @@ struct ConvProblem {
   int32_t group_outputs;
   int32_t depth;      // group_inputs, padded
   int32_t columns;    // group_outputs, padded
-  bool wide_inputs;   // a group's channels of a row may be read 16 bytes at a time
-  bool wide_outputs;  // the same for outputs and residual
+  int32_t copied;     // bytes of features that may be copied at once: 16, 8, 4 or an element's
+  bool wide_outputs;  // a group's outputs, residual and bias may be accessed 16 bytes at a time
   ActivationKind activation;
   float alpha;
 };
 
-// By tiles: convolution_float.cu, convolution_half.cu.
-void ConvolveByTiles(CudaContext& context, const ConvProblem<float>& problem);
-void ConvolveByTiles(CudaContext& context, const ConvProblem<__half>& problem);
-void ConvolveByTiles(CudaContext& context, const ConvProblem<__nv_bfloat16>& problem);
+// convolution_float.cu: without tensor cores.
+void ConvolveFloat32(CudaContext& context, const ConvProblem<float>& problem, const Tile& tile);
+
+// convolution_tensor.cu: with them; float32 is rounded to tf32.
+void ConvolveOnTensorCores(CudaContext& context, const ConvProblem<float>& problem,
+                           const Tile& tile);
+void ConvolveOnTensorCores(CudaContext& context, const ConvProblem<__half>& problem,
+                           const Tile& tile);
+void ConvolveOnTensorCores(CudaContext& context, const ConvProblem<__nv_bfloat16>& problem,
+                           const Tile& tile);
 
 // What the padded sizes of packed weights are multiples of.
 template <typename T>
@@ -47,32 +54,27 @@ inline constexpr int32_t kDepthMultiple<float> = 4;
 template <typename T>
 constexpr int32_t kColumnMultiple = 16 / static_cast<int32_t>(sizeof(T));
 
-// The kernel for problems of up to so many columns and outputs; of a list of these the first that
-// fits is taken, and the last fits all.
 template <typename T>
-struct TileChoice {
-  int32_t columns;
-  int64_t outputs;
-  int rows_of_tile;
-  int columns_of_tile;
+struct TileKernel {
+  Tile tile;
   int threads;
   void (*kernel)(ConvProblem<T>);
 };
 
-constexpr int32_t kAnyColumns = INT32_MAX;
-constexpr int64_t kAnyOutputs = INT64_MAX;
-
-template <typename T, size_t kChoices>
-void LaunchFirstThatFits(CudaContext& context, const ConvProblem<T>& problem,
-                         const TileChoice<T> (&choices)[kChoices]) {
-  size_t i = 0;
-  while (problem.columns > choices[i].columns || problem.outputs > choices[i].outputs) ++i;
-  const TileChoice<T>& choice = choices[i];
-  LaunchShape shape;
-  shape.blocks_x = CeilDiv<int64_t>(problem.outputs, choice.rows_of_tile) * problem.groups *
-                   CeilDiv(problem.columns, choice.columns_of_tile);
-  shape.threads = choice.threads;
-  Launch(context, shape, choice.kernel, problem);
+template <typename T, size_t kKernels>
+void LaunchTile(CudaContext& context, const ConvProblem<T>& problem, const Tile& tile,
+                const TileKernel<T> (&kernels)[kKernels]) {
+  for (const TileKernel<T>& choice : kernels) {
+    if (!(choice.tile == tile)) continue;
+    LaunchShape shape;
+    shape.blocks_x = CeilDiv<int64_t>(problem.outputs, tile.rows) * problem.groups *
+                     CeilDiv(problem.columns, tile.columns);
+    shape.threads = choice.threads;
+    Launch(context, shape, choice.kernel, problem);
+    return;
+  }
+  ThrowInvalid("tile: no kernel makes ", tile.rows, " x ", tile.columns,
+               ", expected one of kTiles");
 }
 
 // Which tile a block makes. Blocks that read the same features are neighbours.
@@ -84,12 +86,13 @@ struct TilePlace {
 
 template <int kRows, int kColumns, typename T>
 __device__ TilePlace PlaceOfBlock(const ConvProblem<T>& problem) {
-  const int64_t tiles = (problem.columns + kColumns - 1) / kColumns;
-  const int64_t block = blockIdx.x;
+  const auto tiles = static_cast<uint32_t>(problem.columns + kColumns - 1) / kColumns;
+  const auto groups = static_cast<uint32_t>(problem.groups);
+  const uint32_t block = blockIdx.x;
   TilePlace place;
   place.column = static_cast<int32_t>(block % tiles) * kColumns;
-  place.group = static_cast<int32_t>(block / tiles % problem.groups);
-  place.row = block / tiles / problem.groups * kRows;
+  place.group = static_cast<int32_t>(block / tiles % groups);
+  place.row = static_cast<int64_t>(block / tiles / groups) * kRows;
   return place;
 }
 
@@ -101,66 +104,51 @@ __device__ int32_t InputRow(const ConvProblem<T>& problem, int32_t offset, int64
   return input >= 0 && input < problem.inputs ? input : -1;
 }
 
-// has_pairs[k] tells whether a row of the tile has a pair through offset k. Ends with a barrier.
+// The kernel offsets in which a tile has a pair: a bit for each, 32 in a word.
+constexpr int kOffsetWords = static_cast<int>(kMaxKernelVolume / 32);
+
+// Ends with a barrier. A warp looks at 8 offsets at once, so that their loads are on their way
+// together, and writes a byte.
 template <int kRows, int kThreads, typename T>
-__device__ void FindOffsets(const ConvProblem<T>& problem, int64_t row, bool* has_pairs) {
+__device__ void FindOffsets(const ConvProblem<T>& problem, int64_t row, uint32_t* has_pairs) {
+  constexpr int kBatch = 8;
   const auto lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  for (auto k = static_cast<int32_t>(threadIdx.x) / kWarpSize; k < problem.volume;
-       k += kThreads / kWarpSize) {
-    bool found = false;
-    for (int r = lane; r < kRows; r += kWarpSize) {
-      found = InputRow(problem, k, row + r) >= 0 || found;
+  auto* bytes = reinterpret_cast<unsigned char*>(has_pairs);
+  const int32_t batches = (problem.volume + 31) / 32 * (32 / kBatch);
+  for (int32_t batch = static_cast<int32_t>(threadIdx.x) / kWarpSize; batch < batches;
+       batch += kThreads / kWarpSize) {
+    unsigned found = 0;
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int32_t offset = batch * kBatch + i;
+      if (offset >= problem.volume) continue;
+#pragma unroll
+      for (int r = 0; r < kRows; r += kWarpSize) {
+        if (InputRow(problem, offset, row + r + lane) >= 0) found |= 1U << i;
+      }
     }
-    const bool any = __any_sync(0xFFFFFFFFU, found ? 1 : 0) != 0;
-    if (lane == 0) has_pairs[k] = any;
+    found = __reduce_or_sync(0xFFFFFFFFU, found);
+    if (lane == 0) bytes[batch] = static_cast<unsigned char>(found);
   }
   __syncthreads();
 }
 
-// What a block brings to shared memory at once: some input channels of one offset.
-struct Stage {
-  int32_t offset;  // the kernel volume after the last
-  int32_t channel;
-};
-
-__device__ inline int32_t NextOffset(const bool* has_pairs, int32_t volume, int32_t offset) {
-  while (offset < volume && !has_pairs[offset]) ++offset;
-  return offset;
-}
-
-template <int kDepth, typename T>
-__device__ Stage NextStage(const ConvProblem<T>& problem, const bool* has_pairs, Stage stage) {
-  if (stage.offset >= problem.volume) return stage;
-  stage.channel += kDepth;
-  if (stage.channel < problem.depth) return stage;
-  return {NextOffset(has_pairs, problem.volume, stage.offset + 1), 0};
-}
-
-__device__ inline float Activated(ActivationKind kind, float alpha, float x) {
-  switch (kind) {
-    case ActivationKind::kNone:
-      return x;
-    case ActivationKind::kRelu:
-      return x < 0.0F ? 0.0F : x;  // NaN stays
-    case ActivationKind::kLeakyRelu:
-      return x < 0.0F ? alpha * x : x;
-    case ActivationKind::kSigmoid:
-      return 1.0F / (1.0F + expf(-x));
-    case ActivationKind::kSilu:
-      return x * (1.0F / (1.0F + expf(-x)));
-    case ActivationKind::kGelu:
-      return 0.5F * x * (1.0F + erff(x * 0.70710678F));
+// The first offset with a pair that is not below `offset`; the volume if there is none.
+__device__ inline int32_t NextOffset(const uint32_t* has_pairs, int32_t volume, int32_t offset) {
+  if (offset >= volume) return volume;
+  int32_t word = offset / 32;
+  uint32_t left = has_pairs[word] >> (offset % 32) << (offset % 32);
+  while (left == 0) {
+    if (++word * 32 >= volume) return volume;
+    left = has_pairs[word];
   }
-  return x;
+  return word * 32 + __ffs(static_cast<int>(left)) - 1;
 }
 
-// The result for element `at` of the output, whose channel is `channel`.
-template <typename T>
-__device__ float Finished(const ConvProblem<T>& problem, int64_t at, int64_t channel, float sum) {
-  float start = 0.0F;
-  if (problem.bias != nullptr) start += ToFloat(problem.bias[channel]);
-  if (problem.residual != nullptr) start += ToFloat(problem.residual[at]);
-  return Activated(problem.activation, problem.alpha, start + sum);
+__device__ inline int32_t CountOffsets(const uint32_t* has_pairs, int32_t volume) {
+  int32_t count = 0;
+  for (int32_t word = 0; word * 32 < volume; ++word) count += __popc(has_pairs[word]);
+  return count;
 }
 
 }  // namespace rulebook::cuda

@@ -23,6 +23,11 @@ struct LaunchShape {
   size_t shared_bytes = 0;
 };
 
+struct DeviceTraits {
+  int multiprocessors = 1;
+  int generation = 0;  // 80 for compute capability 8.0
+};
+
 }  // namespace rulebook::cuda
 
 #if defined(__CUDACC__)
@@ -81,6 +86,9 @@ void Launch(CudaContext& context, const LaunchShape& shape, void (*kernel)(Param
   }
   backend::Launch(context.stream(), shape, kernel, static_cast<Parameters>(arguments)...);
 }
+
+// Of the calling thread's current device, which is the context's.
+inline DeviceTraits CurrentDevice() { return backend::CurrentDevice(); }
 
 // Copies within the device.
 template <typename T>

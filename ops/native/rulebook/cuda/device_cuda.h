@@ -110,6 +110,22 @@ inline void Check(cudaError_t status, const char* what) {
                      cudaGetErrorString(status));
 }
 
+inline DeviceTraits CurrentDevice() {
+  int device = 0;
+  int major = 0;
+  int minor = 0;
+  DeviceTraits traits;
+  Check(cudaGetDevice(&device), "current device");
+  const auto get = [&](cudaDeviceAttr attribute, int* value) {
+    Check(cudaDeviceGetAttribute(value, attribute, device), "device attribute");
+  };
+  get(cudaDevAttrMultiProcessorCount, &traits.multiprocessors);
+  get(cudaDevAttrComputeCapabilityMajor, &major);
+  get(cudaDevAttrComputeCapabilityMinor, &minor);
+  traits.generation = 10 * major + minor;
+  return traits;
+}
+
 template <typename... Parameters>
 void Launch(CUstream_st* stream, const LaunchShape& shape, void (*kernel)(Parameters...),
             Parameters... arguments) {
