@@ -12,6 +12,14 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-gpu",
+        action="store_true",
+        help="fail the tests marked gpu, rather than skip them, where a GPU cannot be used",
+    )
+
+
 def find_data_dir() -> Path | None:
     """The folder of real scans: `$VOXGATE_DATA`, else `../shared/data` beside the checkout."""
     named = os.environ.get("VOXGATE_DATA")

@@ -48,8 +48,7 @@ def find_driver() -> Driver:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
         raise DriverError(
-            f"no NVIDIA GPU: the driver's library is not here ({error}). Install NVIDIA's driver; "
-            "start a container with --gpus all"
+            f"no NVIDIA GPU: no driver here ({error}). Install one; give a container --gpus all"
         ) from error
     _call(library, "cuInit", ctypes.c_uint(0))
     version, count = ctypes.c_int(), ctypes.c_int()

@@ -91,7 +91,8 @@ def check(operators: Any, case: Case, precision: str, constants: Sequence[str] =
         if name == "coords":
             np.testing.assert_array_equal(low, want.numpy())
             continue
-        np.testing.assert_array_equal(low, rounded(full, precision))
+        if operators.rounds_once or case.op_type != "SparseConv":
+            np.testing.assert_array_equal(low, rounded(full, precision))
         largest = float(want.abs().max()) if want.numel() else 0.0
         np.testing.assert_allclose(low, want.numpy(), rtol=0, atol=RELATIVE_TOLERANCE * largest)
 
