@@ -14,7 +14,7 @@ PACKAGE_PATH := ops:server:clients:$(EDITABLE)/protos
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ## Setting up -------------------------------------------------------------------------------------
 
@@ -45,7 +45,7 @@ build: setup ## Compile what changed in the C++ sources and protos
 ## Checking ---------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint test-native test-sanitize test-python ## Lint, type check and run all tests
+test: lint test-native test-sanitize test-gpu-native test-python ## Lint, type check and run all tests
 
 .PHONY: lint
 lint: build ## Ruff, clang-format, import rules and mypy
@@ -88,6 +88,44 @@ define sanitized
 	$(BIN)/ctest --test-dir build/$(1) --output-on-failure --parallel $(JOBS)
 endef
 
+# What needs a GPU, in parts that need not follow each other. All of them say so and end well
+# where there is none. The native ones ask for nvcc, CMake and a C++ compiler alone: no network.
+GPU_BUILD := build/gpu
+GPU_CMAKE = $(if $(wildcard $(CMAKE)),$(CMAKE),cmake)
+GPU_CTEST = $(if $(wildcard $(BIN)/ctest),$(BIN)/ctest,ctest) --test-dir $(GPU_BUILD) \
+  --output-on-failure --parallel $(JOBS) --no-tests=error
+
+.PHONY: test-gpu
+test-gpu: ## All that needs an NVIDIA GPU: tests, compute-sanitizer, benchmark
+	@if sh .ci/find_gpu; then \
+	  $(MAKE) test-gpu-native test-gpu-sanitize test-gpu-python bench-gpu; fi
+
+.PHONY: test-gpu-build
+test-gpu-build:
+	@if sh .ci/find_gpu nvcc; then $(LOCK) sh -ec '$(GPU_CMAKE) -S . -B $(GPU_BUILD) --no-warn-unused-cli \
+	  -DCMAKE_BUILD_TYPE=Release -DVOXGATE_CUDA=ON -DVOXGATE_BUILD_TESTS=ON -DVOXGATE_GPU_TESTS=ON \
+	  -DVOXGATE_BUILD_OPERATORS=OFF >/dev/null; \
+	  $(GPU_CMAKE) --build $(GPU_BUILD) --target gpu_tests --parallel $(JOBS)'; fi
+
+.PHONY: test-gpu-native
+test-gpu-native: test-gpu-build ## Run the native CUDA tests on the GPU
+	@if sh .ci/find_gpu nvcc >/dev/null; then $(GPU_CTEST) --label-regex gpu $(ARGS); fi
+
+.PHONY: test-gpu-sanitize
+test-gpu-sanitize: test-gpu-build ## Run them under compute-sanitizer (ARGS='-R memcheck' selects)
+	@if ! sh .ci/find_gpu nvcc >/dev/null; then :; \
+	  elif ! command -v compute-sanitizer >/dev/null; then echo "no compute-sanitizer here"; \
+	  else $(GPU_CTEST) --label-regex sanitizer $(ARGS); fi
+
+.PHONY: test-gpu-python
+test-gpu-python: build ## Run the tests marked gpu
+	@if sh .ci/find_gpu; then \
+	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m gpu --require-gpu tests/gpu $(ARGS); fi
+
+.PHONY: bench-gpu
+bench-gpu: build ## Measure against spconv's CUDA build
+	@if sh .ci/find_gpu >/dev/null; then $(BIN)/python -m benchmarks --case cuda $(ARGS); fi
+
 .PHONY: bench
 bench: build ## Measure against spconv's CPU build
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -117,4 +155,4 @@ test-wheel: wheel ## Install the wheel into an empty environment and serve with 
 
 .PHONY: clean
 clean: ## Remove what was built (.venv and downloaded headers stay)
-	rm -rf $(EDITABLE) build/cpp build/thread build/address build/wheel build/wheels dist $(VENV)/.installed
+	rm -rf $(EDITABLE) $(GPU_BUILD) build/cpp build/thread build/address build/wheel build/wheels dist $(VENV)/.installed

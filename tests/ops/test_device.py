@@ -190,7 +190,7 @@ def test_a_machine_without_a_driver(tmp_path: Path):
         check=True,
     )
     chosen = json.loads(done.stdout)
-    assert "no NVIDIA GPU: no driver here (libcuda.so.1: " in chosen["reason"]
+    assert "no NVIDIA GPU: no driver here (" in chosen["reason"]
     assert not chosen["gpu_here"]
 
 
