@@ -69,11 +69,13 @@ Kept OnDevice(CudaContext& context, const Boxes& boxes, const NmsOptions& option
 }
 
 // The device keeps what the CPU keeps. Returns it.
-Kept CheckCase(const Boxes& boxes, const NmsOptions& options, int64_t wave = 0) {
+Kept CheckCase(const Boxes& boxes, const NmsOptions& options, int64_t wave = 0,
+               uint64_t seeds = 3) {
   const auto pool = rulebook::MakeThreadPool(1);
   const Kept expected = OnCpu(*pool, boxes, options);
   support::OnDevices(
-      [&](CudaContext& context) { CHECK(OnDevice(context, boxes, options, wave) == expected); });
+      [&](CudaContext& context) { CHECK(OnDevice(context, boxes, options, wave) == expected); },
+      seeds);
   return expected;
 }
 
@@ -130,7 +132,7 @@ TEST(ManyKeptBoxesBeforeAWave) {
   for (int i = 0; i < 2200; i += 15) {
     boxes.Add(10.0F * static_cast<float>(i) + 1, 0, 4, 2, 0, 100.0F - static_cast<float>(i) / 50);
   }
-  CHECK_EQ(CheckCase(boxes, Options(0.5F), 2240).size(), size_t{2200});
+  CHECK_EQ(CheckCase(boxes, Options(0.5F), 2240, 1).size(), size_t{2200});
 }
 
 TEST(EachBoxFallsToTheOneBefore) {
@@ -145,6 +147,20 @@ TEST(EachBoxFallsToTheOneBefore) {
     CHECK_EQ(kept.size(), size_t{100});
     CHECK_EQ(kept[33], int64_t{66});
     CHECK_EQ(CheckCase(boxes, Options(0.5F, 37), wave).size(), size_t{62});
+  }
+}
+
+TEST(AFramesLastBoxesComeFromTheNextWave) {
+  // The first wave keeps box 0 and all odd ones: 33.
+  Boxes boxes;
+  boxes.Add(-100, 0, 4, 2, 0, 2000.0F);
+  for (int i = 1; i < 100; ++i) {
+    const auto place = static_cast<float>(i);
+    boxes.Add(place, 0, 4, 2, 0, 1000.0F - place);
+  }
+  for (int64_t most = 32; most <= 35; ++most) {
+    const Kept kept = CheckCase(boxes, Options(0.5F, most), 64);
+    CHECK_EQ(kept.back(), 2 * most - 3);
   }
 }
 
@@ -225,6 +241,17 @@ TEST(ExtremeSizesAndPlaces) {
     }
   }
   for (const float threshold : {0.0F, 1e-6F, 0.3F}) CheckCase(boxes, Options(threshold));
+}
+
+TEST(TinyBoxesThatOverlapAtTheirCorners) {
+  // So tiny that in float32 their distance, squared, can round to beyond their circles'.
+  Boxes boxes;
+  for (int32_t i = 0; i < 100; ++i) {
+    const float size = 8e-23F + 1e-24F * static_cast<float>(i);
+    boxes.Add(0, 0, size, size, 0, 0.9F, i);
+    boxes.Add(0.98F * size, 0.98F * size, size, size, 0, 0.8F, i);
+  }
+  CHECK_EQ(CheckCase(boxes, Options(0.0F)).size(), size_t{100});
 }
 
 TEST(ThresholdsAtTheirEnds) {

@@ -224,6 +224,15 @@ TEST(NoPointInside) {
   }
 }
 
+TEST(PointsOutsideBetweenThoseOfTheFirstCell) {
+  // On 2^18 cells, so that the key of points outside has a bit more than all others.
+  VoxelizeOptions options;
+  options.grid = {{0, 4}, {1}};
+  const Voxelized voxels =
+      CheckCase({1, {-1, 0.5F, 4, 0.25F, 9, 0.125F}, {0, 0, 0, 0, 0, 0}}, options);
+  CHECK_EQ(voxels.coords.rows(), int64_t{1});
+}
+
 TEST(WhatVoxelizeRefuses) {
   const auto check = [](const Points& points, const VoxelizeOptions& options) {
     support::CheckSameError([&](rulebook::CpuContext& pool) { OnCpu(pool, points, options); },
