@@ -174,8 +174,8 @@ TEST(MakesSparseLikeTheCpu) {
 }
 
 TEST(MakesSparseOfEveryType) {
-  for (const SpatialShape& shape :
-       {Axes({1}), Axes({255}), Axes({16, 16}), Axes({257}), Axes({5, 9, 19})}) {
+  for (const SpatialShape& shape : {Axes({1}), Axes({255}), Axes({16, 16}), Axes({257}),
+                                    Axes({5, 9, 19}), Axes({3, 4, 2, 3})}) {
     for (const int64_t channels : {1, 5, 40}) {
       support::ForElements([&](auto zero) {
         using T = decltype(zero);
