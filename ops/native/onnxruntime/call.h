@@ -75,8 +75,9 @@ class KernelCall {
 template <rulebook::Device D>
 class Call final : public KernelCall {
  public:
-  Call(OrtKernelContext* context, const Port* inputs, const Port* outputs)
-      : KernelCall(context, inputs, outputs), compute_(context) {}
+  Call(const NodeDevice<D>& node, OrtKernelContext* context, const Port* inputs,
+       const Port* outputs)
+      : KernelCall(context, inputs, outputs), compute_(node, context) {}
 
   ComputeContext<D>& context() { return compute_; }
 

@@ -1,6 +1,7 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 //
-// The rulebook library's contexts on what ONNX Runtime lends: its thread pool on the CPU.
+// The rulebook library's contexts on what ONNX Runtime lends: its thread pool on the CPU; for a GPU
+// see cuda/context_cuda.h.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
@@ -13,18 +14,30 @@
 
 namespace voxgate {
 
+// What a node keeps about where it runs.
+template <rulebook::Device D>
+class NodeDevice;
+
 // For the length of one Compute.
 template <rulebook::Device D>
 class ComputeContext;
 
-// For session creation, where ONNX Runtime has no pool to lend.
+// For session creation, where ONNX Runtime lends nothing. It must live as long as what was made
+// with it; Finish comes after the last of that.
 template <rulebook::Device D>
 class SetupContext;
 
 template <>
+class NodeDevice<rulebook::Device::kCpu> {
+ public:
+  explicit NodeDevice(const OrtKernelInfo* /*info*/) {}
+};
+
+template <>
 class ComputeContext<rulebook::Device::kCpu> final : public rulebook::CpuContext {
  public:
-  explicit ComputeContext(const OrtKernelContext* kernel) : kernel_(kernel) {}
+  ComputeContext(const NodeDevice<rulebook::Device::kCpu>& /*node*/, const OrtKernelContext* kernel)
+      : kernel_(kernel) {}
 
   void Copy(void* destination, const void* source, size_t bytes) const {
     if (bytes > 0) std::memcpy(destination, source, bytes);
@@ -52,6 +65,8 @@ class SetupContext<rulebook::Device::kCpu> final : public rulebook::CpuContext {
  public:
   explicit SetupContext(const OrtKernelInfo* /*info*/) {}
 
+  void Finish() {}
+
  protected:
   void Run(int64_t tasks, rulebook::FunctionRef<void(int64_t)> task) override {
     for (int64_t i = 0; i < tasks; ++i) task(i);
@@ -59,3 +74,7 @@ class SetupContext<rulebook::Device::kCpu> final : public rulebook::CpuContext {
 };
 
 }  // namespace voxgate
+
+#if defined(VOXGATE_HAS_CUDA)
+#include "cuda/context_cuda.h"
+#endif

@@ -2,6 +2,7 @@
 //
 // SparseConv. A constant weight is packed once, at session creation.
 #include <limits>
+#include <memory>
 
 #include "families.h"
 #include "rulebook/convolution.h"
@@ -39,8 +40,9 @@ class SparseConvKernel {
     Ort::ThrowOnError(Ort::GetApi().KernelInfoGetConstantInput_tensor(attributes.info(), kWeight,
                                                                       &is_constant, &value));
     if (is_constant == 0) return;
-    SetupContext<D> context(attributes.info());
-    packed_ = Pack(context, ReadTensor<T>(value, kInputs[kWeight]));
+    setup_ = std::make_unique<SetupContext<D>>(attributes.info());
+    packed_ = Pack(*setup_, ReadTensor<T>(value, kInputs[kWeight]));
+    setup_->Finish();
   }
 
   void Compute(Call<D>& call) const {
@@ -94,7 +96,8 @@ class SparseConvKernel {
 
   int64_t groups_;
   rulebook::Activation activation_;
-  PackedPtr packed_;  // null when the weight is no constant
+  std::unique_ptr<SetupContext<D>> setup_;  // of packed_
+  PackedPtr packed_;                        // null when the weight is no constant
 };
 
 }  // namespace

@@ -24,13 +24,12 @@ void AddPointOperators(OperatorList& list);
 
 // The end of a family's file: its operators for the devices this library is built for. In namespace
 // voxgate.
-#define VOXGATE_FAMILY_ON_CPU(Add) template void Add<rulebook::Device::kCpu>(OperatorList&)
 #if defined(VOXGATE_HAS_CUDA)
-#define VOXGATE_FAMILY(Add)   \
-  VOXGATE_FAMILY_ON_CPU(Add); \
+#define VOXGATE_FAMILY(Add)                                 \
+  template void Add<rulebook::Device::kCpu>(OperatorList&); \
   template void Add<rulebook::Device::kCuda>(OperatorList&)
 #else
-#define VOXGATE_FAMILY(Add) VOXGATE_FAMILY_ON_CPU(Add)
+#define VOXGATE_FAMILY(Add) template void Add<rulebook::Device::kCpu>(OperatorList&)
 #endif
 
 }  // namespace voxgate

@@ -21,6 +21,7 @@
 
 #include "attributes.h"
 #include "call.h"
+#include "node_clock.h"
 #include "operator_counters.h"
 #include "shape_inference.h"
 #include "status.h"
@@ -54,14 +55,17 @@ template <typename Kernel>
 class Node {
  public:
   Node(std::string label, const OrtKernelInfo* info, OperatorCounter& counter)
-      : label_(std::move(label)), kernel_(Attributes(info)), counter_(counter) {
-    counter_.has_nodes = true;
+      : label_(std::move(label)),
+        device_(info),
+        kernel_(Attributes(info)),
+        clock_(counter, device_) {
+    counter.has_nodes = true;
   }
 
   OrtStatusPtr ComputeV2(OrtKernelContext* context) const noexcept {
-    const CountedCall counted(counter_);
+    const typename NodeClock<Kernel::kDevice>::Call counted(clock_, context);
     try {
-      Call<Kernel::kDevice> call(context, Kernel::kInputs, Kernel::kOutputs);
+      Call<Kernel::kDevice> call(device_, context, Kernel::kInputs, Kernel::kOutputs);
       kernel_.Compute(call);
       return nullptr;
     } catch (...) {
@@ -71,8 +75,9 @@ class Node {
 
  private:
   const std::string label_;
+  const NodeDevice<Kernel::kDevice> device_;
   const Kernel kernel_;
-  OperatorCounter& counter_;
+  mutable NodeClock<Kernel::kDevice> clock_;
 };
 
 template <typename Kernel, typename = void>

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <mutex>
+#include <set>
 #include <tuple>
 
 #include "operator_times.h"
@@ -14,6 +15,7 @@ struct Table {
   std::mutex mutex;
   // Model, operator, device. A map's nodes stay where they are: counters and names may be kept.
   std::map<std::tuple<std::string, std::string, std::string>, OperatorCounter> counters;
+  std::set<PendingTimes*> pending;
 };
 
 // Never freed: sessions may end after this library's destructors.
@@ -31,11 +33,24 @@ OperatorCounter& CounterOf(const std::string& model, const char* operator_name,
   return table.counters[{model, operator_name, device}];
 }
 
+void AddPending(PendingTimes* pending) {
+  Table& table = TheTable();
+  const std::lock_guard<std::mutex> lock(table.mutex);
+  table.pending.insert(pending);
+}
+
+void RemovePending(PendingTimes* pending) noexcept {
+  Table& table = TheTable();
+  const std::lock_guard<std::mutex> lock(table.mutex);
+  table.pending.erase(pending);
+}
+
 }  // namespace voxgate
 
 size_t VoxgateOperatorTimes(VoxgateOperatorTime* rows, size_t capacity) {
   voxgate::Table& table = voxgate::TheTable();
   const std::lock_guard<std::mutex> lock(table.mutex);
+  for (voxgate::PendingTimes* pending : table.pending) pending->Collect();
   size_t count = 0;
   for (const auto& [key, counter] : table.counters) {
     if (!counter.has_nodes.load(std::memory_order_relaxed)) continue;

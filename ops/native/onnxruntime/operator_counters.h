@@ -20,6 +20,18 @@ struct alignas(64) OperatorCounter {
 // The same counter for the same arguments, for as long as the process lives.
 OperatorCounter& CounterOf(const std::string& model, const char* operator_name, const char* device);
 
+// Time of calls that is not counted yet, because the device was not done with them.
+class PendingTimes {
+ public:
+  virtual ~PendingTimes() = default;
+  // Counts what has ended since. Does not wait.
+  virtual void Collect() noexcept = 0;
+};
+
+// Has VoxgateOperatorTimes collect first, until it is removed.
+void AddPending(PendingTimes* pending);
+void RemovePending(PendingTimes* pending) noexcept;
+
 // Counts one call, from its construction to its destruction. Neither locks nor allocates.
 class CountedCall {
  public:

@@ -179,6 +179,6 @@ void AddPointOperators(OperatorList& list) {
   AddOperator<RotatedNmsKernel<D>>(list);
 }
 
-VOXGATE_FAMILY_ON_CPU(AddPointOperators);
+VOXGATE_FAMILY(AddPointOperators);
 
 }  // namespace voxgate

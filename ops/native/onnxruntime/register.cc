@@ -34,14 +34,22 @@ std::string ModelName(const OrtApi& api, const OrtSessionOptions* options) {
   return name.c_str();  // without its final zero
 }
 
+template <rulebook::Device D>
+void AddOperators(OperatorList& list) {
+  AddRulebookOperators<D>(list);
+  AddConvolutionOperators<D>(list);
+  AddPoolingOperators<D>(list);
+  AddDenseOperators<D>(list);
+  AddRowOperators<D>(list);
+  AddPointOperators<D>(list);
+}
+
 OperatorList AllOperators(const std::string& model, int runtime_minor) {
   OperatorList list{model, runtime_minor, {}};
-  AddRulebookOperators<rulebook::Device::kCpu>(list);
-  AddConvolutionOperators<rulebook::Device::kCpu>(list);
-  AddPoolingOperators<rulebook::Device::kCpu>(list);
-  AddDenseOperators<rulebook::Device::kCpu>(list);
-  AddRowOperators<rulebook::Device::kCpu>(list);
-  AddPointOperators<rulebook::Device::kCpu>(list);
+  AddOperators<rulebook::Device::kCpu>(list);
+#if defined(VOXGATE_HAS_CUDA)
+  AddOperators<rulebook::Device::kCuda>(list);
+#endif
   return list;
 }
 
