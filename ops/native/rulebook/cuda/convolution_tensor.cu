@@ -3,6 +3,7 @@
 // SparseConv by tiles on tensor cores, summed up in float32: of 16-bit floats as they are, and of
 // float32 rounded to tf32.
 #include "convolution_epilogue.h"
+#include "ptx.h"
 
 namespace rulebook::cuda {
 namespace {
@@ -49,7 +50,7 @@ using Sum = wmma::fragment<wmma::accumulator, kMatrix, kMatrix, kUnitDepth<T>, f
 
 template <typename T, typename Use>
 __device__ void Load(Operand<T, Use>& operand, const T* from, int pitch) {
-  wmma::load_matrix_sync(operand, from, static_cast<unsigned>(pitch));
+  LoadSharedMatrix(operand, from, static_cast<unsigned>(pitch));
   if constexpr (std::is_same_v<T, float>) {
 #pragma unroll
     for (int i = 0; i < operand.num_elements; ++i) {
