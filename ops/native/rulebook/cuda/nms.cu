@@ -225,28 +225,27 @@ struct Step {
   Progress progress;
 };
 
-// suppresses[i]: which of the tile fall to i.
+__device__ inline uint64_t Lowest(uint64_t bits) { return bits & (~bits + 1); }
+
+// suppresses[i]: which of the tile fall to i. A frame's first candidate falls to none.
 __device__ inline void KeepInTile(const uint64_t* suppresses, int64_t max_per_frame, Step* step) {
-  uint64_t starts = step->starts;
   uint64_t alive = step->alive;
   uint64_t kept = 0;
   int32_t total = step->progress.kept;
   int32_t frame_begin = step->progress.frame_begin;
   while (alive != 0) {
-    const uint64_t candidate = alive & (~alive + 1);
-    const uint64_t up_to = candidate | (candidate - 1);
-    if ((starts & up_to) != 0) frame_begin = total;
-    starts &= ~up_to;
+    const uint64_t candidate = Lowest(alive);
+    if ((step->starts & candidate) != 0) frame_begin = total;
     if (max_per_frame > 0 && total - frame_begin >= max_per_frame) {
       // On to the next frame, if there is one.
-      alive &= starts == 0 ? 0 : ~((starts & (~starts + 1)) - 1);
+      const uint64_t later = step->starts & ~(candidate | (candidate - 1));
+      alive &= later == 0 ? 0 : ~(Lowest(later) - 1);
       continue;
     }
     kept |= candidate;
     ++total;
     alive &= ~(candidate | suppresses[__ffsll(static_cast<int64_t>(candidate)) - 1]);
   }
-  if (starts != 0) frame_begin = total;
   step->kept = kept;
   step->progress.kept = total;
   step->progress.frame_begin = frame_begin;

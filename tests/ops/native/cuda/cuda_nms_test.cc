@@ -243,15 +243,17 @@ TEST(ExtremeSizesAndPlaces) {
   for (const float threshold : {0.0F, 1e-6F, 0.3F}) CheckCase(boxes, Options(threshold));
 }
 
-TEST(TinyBoxesThatOverlapAtTheirCorners) {
-  // So tiny that in float32 their distance, squared, can round to beyond their circles'.
+TEST(BoxesThatOverlapAtTheirCorners) {
+  // Some of them so tiny that in float32 their distance, squared, rounds to beyond their circles'.
   Boxes boxes;
-  for (int32_t i = 0; i < 100; ++i) {
-    const float size = 8e-23F + 1e-24F * static_cast<float>(i);
+  for (int32_t i = 0; i < 200; ++i) {
+    const auto step = static_cast<float>(i);
+    const float size = i < 100 ? 8e-23F + 1e-24F * step : 1.0F + step;
+    const float place = (i < 100 ? 0.99F : 0.9999F) * size;
     boxes.Add(0, 0, size, size, 0, 0.9F, i);
-    boxes.Add(0.98F * size, 0.98F * size, size, size, 0, 0.8F, i);
+    boxes.Add(place, place, size, size, 0, 0.8F, i);
   }
-  CHECK_EQ(CheckCase(boxes, Options(0.0F)).size(), size_t{100});
+  CHECK_EQ(CheckCase(boxes, Options(0.0F)).size(), size_t{200});
 }
 
 TEST(ThresholdsAtTheirEnds) {
