@@ -142,10 +142,14 @@ cpp-client: setup ## Build the C++ client into build/cpp and run its tests
 	  -DVOXGATE_CLIENT_BUILD_TESTS=ON >/dev/null; $(CMAKE) --build build/cpp --parallel $(JOBS)'
 	$(BIN)/ctest --test-dir build/cpp --output-on-failure
 
+# Of the GPUs that the wheel is for: "release" for all, or as CMake lists them ("90-real").
+CUDA_ARCHITECTURES ?= release
+
 .PHONY: wheel
 wheel: setup ## Build the manylinux wheel into dist/
 	rm -rf build/wheels dist
-	$(LOCK) env CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/python -m build --wheel --no-isolation \
+	$(LOCK) env CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) VOXGATE_CUDA_ARCHITECTURES="$(CUDA_ARCHITECTURES)" \
+	  $(BIN)/python -m build --wheel --no-isolation \
 	  --outdir build/wheels . >/dev/null
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/wheels/voxgate-*.whl
 
