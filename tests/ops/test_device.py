@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from onnxruntime.capi import build_and_package_info
 
@@ -220,6 +223,36 @@ def model_of_one_operator(tmp_path: Path, operators) -> Path:
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def test_the_libraries_are_those_that_the_provider_asks_for():
+    provider = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+    objdump = shutil.which("objdump")
+    if objdump is None or not provider.is_file():
+        pytest.skip("no objdump, or an ONNX Runtime without CUDA")
+    said = subprocess.run([objdump, "-p", provider], capture_output=True, text=True, check=True)
+    needed = set(re.findall(r"NEEDED\s+(\S+)", said.stdout))
+    of_the_system = {name for name in needed if not name.startswith("libcu")}
+    # cuDNN is opened when the first node needs it; the driver brings libcuda itself.
+    assert needed - of_the_system == {*cuda_libraries(), "libcuda.so.1"} - {"libcudnn.so.9"}
+
+
+def test_the_image_installs_what_the_libraries_come_from(repository):
+    pyproject = tomllib.loads((repository / "pyproject.toml").read_text())
+    (runtime, *_) = pyproject["project"]["optional-dependencies"]["cuda"]
+    assert runtime.startswith("onnxruntime-gpu[cuda,cudnn]")
+    assert "requirements.py server cuda" in (repository / "deploy/Dockerfile.cuda").read_text()
+
+
+def test_onnx_runtime_does_not_call_home():
+    said = "import voxgate_server, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    command = [sys.executable, "-c", said]
+    for given, held in (({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")):
+        done = subprocess.run(
+            command, env=environment | given, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == held
 
 
 def test_options_of_the_cuda_provider():
