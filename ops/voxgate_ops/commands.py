@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from voxgate_ops.errors import VoxgateError
 from voxgate_ops.inspection import ModelSummary, summarize
+from voxgate_ops.metadata import Precision
 
 if TYPE_CHECKING:
     from voxgate_ops.export import ExportReport
@@ -82,6 +83,13 @@ def export(
     class_names: Annotated[
         str | None, typer.Option(help="Names of the labels, e.g. ground,building.")
     ] = None,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="What features and weights are inside the model: fp16 and bf16 halve the file and "
+            "run on a GPU's tensor cores. Inputs and outputs stay float32."
+        ),
+    ] = "fp32",
     seed: Annotated[int, typer.Option(help="Of the weights where no checkpoint is given.")] = 0,
 ) -> None:
     """Write a torch network as an ONNX model of voxgate operators.
@@ -92,7 +100,7 @@ def export(
 
         voxgate export sparse_unet models/sparse_unet/1/model.onnx --points
 
-        voxgate export voxel_backbone8x bev.onnx --checkpoint second.pth
+        voxgate export voxel_backbone8x bev.onnx --checkpoint second.pth --precision fp16
 
         voxgate export nets:build my.onnx --spatial-shape 9,64,64 --num-features 4
     """
@@ -118,6 +126,7 @@ def export(
             voxel_size=_list(voxel_size, float, "voxel-size"),
             spatial_shape=_list(spatial_shape, int, "spatial-shape"),
             class_names=_list(class_names, str, "class-names"),
+            precision=precision,
             seed=seed,
         )
         report = _export_with_progress(options)

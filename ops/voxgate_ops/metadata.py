@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 
 import numpy as np
 import onnx
@@ -29,6 +29,7 @@ MAX_METADATA_BYTES = 1 << 20
 InputKind = Literal["voxels", "points"]
 OutputMeaning = Literal["per_site", "per_point", "sparse", "per_frame", "dense", "detections"]
 Precision = Literal["fp32", "fp16", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Color = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 Size = Annotated[int, Field(gt=0, lt=1 << 31)]  # coords are int32
 

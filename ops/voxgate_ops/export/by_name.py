@@ -15,7 +15,7 @@ from torch import nn
 
 from voxgate_ops.errors import ExportError
 from voxgate_ops.export import ExportReport, Voxelizer, export_onnx
-from voxgate_ops.metadata import check_voxel_grid
+from voxgate_ops.metadata import Precision, check_voxel_grid
 from voxgate_ops.models import MODELS, ModelSpec
 
 # Under which key trainers keep the weights: OpenPCDet, Lightning and mmdetection3d, plain scripts.
@@ -37,6 +37,7 @@ class ExportOptions:
     voxel_size: Sequence[float] | None = None
     spatial_shape: Sequence[int] | None = None
     class_names: Sequence[str] | None = None
+    precision: Precision = "fp32"
     seed: int = 0
 
 
@@ -76,6 +77,7 @@ def run_export(options: ExportOptions, progress: Callable[[str], None]) -> Expor
         voxel_size=voxel_size,
         class_names=_class_names(options, spec),
         class_colors=spec.class_colors if spec and options.class_names is None else (),
+        precision=options.precision,
         seed=options.seed,
         progress=progress,
     )

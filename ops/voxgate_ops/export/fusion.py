@@ -259,9 +259,9 @@ def _fold_affine(
     name = inputs[_WEIGHT].name  # type: ignore[union-attr]
     if np.any(scale != 1.0):
         folded = (weight.astype(np.float64) * scale).astype(np.float32)
-        inputs[_WEIGHT] = _initializer(graph, f"{name}.folded", folded)
+        inputs[_WEIGHT] = add_initializer(graph, f"{name}.folded", folded)
     new_bias = (old_bias * scale + shift).astype(np.float32)
-    inputs[_BIAS] = _initializer(graph, f"{name}.bias", new_bias)
+    inputs[_BIAS] = add_initializer(graph, f"{name}.bias", new_bias)
     _replace(graph, [conv, node], _conv_like(conv, inputs), node.outputs[0])
     return True
 
@@ -277,16 +277,17 @@ def _lower_batch_norm(graph: ir.Graph, node: ir.Node) -> None:
         return
     scale, shift = (part.astype(np.float32) for part in affine)
     stem = node.outputs[0].name
-    scaled = ir.node("Mul", [x, _initializer(graph, f"{stem}.scale", scale)])
+    scaled = ir.node("Mul", [x, add_initializer(graph, f"{stem}.scale", scale)])
     scaled.outputs[0].name = f"{stem}.scaled"
     scaled.outputs[0].type, scaled.outputs[0].shape = x.type, x.shape
-    shifted = ir.node("Add", [scaled.outputs[0], _initializer(graph, f"{stem}.shift", shift)])
+    shifted = ir.node("Add", [scaled.outputs[0], add_initializer(graph, f"{stem}.shift", shift)])
     ir.convenience.replace_nodes_and_values(
         graph, node, [node], [scaled, shifted], [node.outputs[0]], [shifted.outputs[0]]
     )
 
 
-def _initializer(graph: ir.Graph, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
+def add_initializer(graph: ir.Graph, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
+    """A new initializer that holds `array`, named `name` or, where that is taken, `name.2`."""
     unique = name
     suffix = 1
     while unique in graph.initializers:
@@ -314,7 +315,14 @@ def _conv_like(
     trimmed = list(inputs)
     while trimmed[-1] is None:
         trimmed.pop()
-    return ir.node("SparseConv", trimmed, merged, domain=DOMAIN, name=conv.name)
+    return ir.node(
+        "SparseConv",
+        trimmed,
+        merged,
+        domain=DOMAIN,
+        name=conv.name,
+        metadata_props=dict(conv.metadata_props),  # which layer it is
+    )
 
 
 def _replace(graph: ir.Graph, old: Sequence[ir.Node], new: ir.Node, result: ir.Value) -> None:
