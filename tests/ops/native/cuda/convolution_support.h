@@ -84,20 +84,6 @@ struct Case {
   std::vector<int32_t> neighbors;
 };
 
-// A context that allows tf32, on another's stream and memory.
-class Tf32Context : public CudaContext {
- public:
-  explicit Tf32Context(CudaContext& context) : context_(context) {}
-  CUstream_st* stream() const override { return context_.stream(); }
-  void* Allocate(size_t bytes) override { return context_.Allocate(bytes); }
-  void Release(void* memory) noexcept override { context_.Release(memory); }
-  void* pinned() override { return context_.pinned(); }
-  bool use_tf32() const override { return true; }
-
- private:
-  CudaContext& context_;
-};
-
 struct RunOptions {
   bool misaligned = false;     // features and results begin one element after where memory does
   const Tile* tile = nullptr;  // the table's if null

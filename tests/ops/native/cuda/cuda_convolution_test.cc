@@ -108,13 +108,7 @@ void CheckRowsAlone(int64_t channels) {
       }
     }
     const std::vector<double> expected = Expected(many);
-    const auto context = [] {
-#if defined(__CUDACC__)
-      return rulebook::MakeCudaContext(0);
-#else
-      return cuda_emulation::MakeContext(4);
-#endif
-    }();
+    const auto context = MakeOneContext();
     const std::vector<T> together = OnDevice(*context, many);
     CheckResult(many, expected, together);
     const std::vector<T> alone = OnDevice(*context, few);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,29 @@
 namespace support {
 
 constexpr rulebook::Device kCuda = rulebook::Device::kCuda;
+
+// The GPU, or one emulated.
+inline std::unique_ptr<rulebook::CudaContext> MakeOneContext() {
+#if defined(__CUDACC__)
+  return rulebook::MakeCudaContext(0);
+#else
+  return cuda_emulation::MakeContext(4);
+#endif
+}
+
+// A context that allows tf32, on another's stream and memory.
+class Tf32Context : public rulebook::CudaContext {
+ public:
+  explicit Tf32Context(rulebook::CudaContext& context) : context_(context) {}
+  CUstream_st* stream() const override { return context_.stream(); }
+  void* Allocate(size_t bytes) override { return context_.Allocate(bytes); }
+  void Release(void* memory) noexcept override { context_.Release(memory); }
+  void* pinned() override { return context_.pinned(); }
+  bool use_tf32() const override { return true; }
+
+ private:
+  rulebook::CudaContext& context_;
+};
 
 // Calls body(context) on the GPU, or in emulation once for each scheduling seed: three, or fewer
 // for what takes long.
