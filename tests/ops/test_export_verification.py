@@ -15,27 +15,35 @@ from torch import Tensor, nn
 import voxgate_ops.nn as spconv
 from voxgate_ops.errors import ExportError
 from voxgate_ops.export import Voxelizer, export_onnx, verification
-from voxgate_ops.metadata import OutputMetadata
+from voxgate_ops.metadata import OutputMetadata, Precision
 from voxgate_ops.session import open_session
 
 Array = npt.NDArray[Any]
 
 
 class Known:
-    """A reference with given float32 and float64 outputs."""
+    """A reference with a given output, and one under other rounding."""
 
-    def __init__(self, output: Array, exact: Array | None = None) -> None:
+    def __init__(
+        self, output: Array, rounded: Array | None = None, precision: Precision = "fp32"
+    ) -> None:
+        self.precision = precision
         self.outputs = {"y": output, "y_coords": output}
-        self._exact = output if exact is None else exact
+        self._rounded = output if rounded is None else rounded
 
-    def exact(self, name: str) -> Array:
-        return self._exact
+    def with_other_rounding(self, name: str) -> Array:
+        return self._rounded
 
 
 def difference(
-    actual: Array, expected: Array, exact: Array | None = None, name: str = "y"
+    actual: Array,
+    expected: Array,
+    rounded: Array | None = None,
+    name: str = "y",
+    precision: Precision = "fp32",
 ) -> float:
-    return verification._difference(name, actual, Known(expected, exact))  # type: ignore[arg-type]
+    known = Known(expected, rounded, precision)
+    return verification._difference(name, actual, known)  # type: ignore[arg-type]
 
 
 def floats(*values: float) -> Array:
@@ -93,6 +101,23 @@ def test_integers_may_flip_rarely_and_coords_never() -> None:
     unstable = expected.copy()
     unstable[:10] += 1
     assert difference(flipped, expected, unstable) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("precision", "passes", "fails"), [("fp16", 0.0199, 0.021), ("bf16", 0.0499, 0.051)]
+)
+def test_16_bits_have_their_own_tolerance(
+    precision: Precision, passes: float, fails: float
+) -> None:
+    one = floats(1.0)
+    assert difference(one + np.float32(passes), one, precision=precision) > 0.01
+    with pytest.raises(ExportError, match="allowed 0.0[25]"):
+        difference(one + np.float32(fails), one, precision=precision)
+    # Eager torch with rounded weights is as far away.
+    assert difference(one + np.float32(fails), one, one * 1.02, precision=precision) > 0.02
+    with pytest.raises(ExportError, match="output 'y_coords' disagrees"):
+        site = np.array([[0, 1]], np.int32)
+        difference(site + 1, site, name="y_coords", precision=precision)
 
 
 class Amplifying(nn.Module):
