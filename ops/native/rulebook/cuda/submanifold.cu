@@ -13,7 +13,7 @@ namespace cuda {
 namespace {
 
 struct SubmanifoldKernel {
-  int64_t size[kMaxAxes];
+  uint32_t size[kMaxAxes];
   int64_t dilation[kMaxAxes];
 };
 
@@ -33,11 +33,12 @@ __global__ void FindNeighbors(const int32_t* coords, int64_t rows, KeyGrid grid,
   }
   int64_t site[kColumns];
   site[0] = coords[o * kColumns];
-  int64_t rest = k;
+  uint32_t rest = blockIdx.y;  // 32 bits, as their division is much the faster
 #pragma unroll
   for (int axis = kColumns - 2; axis >= 0; --axis) {
-    const int64_t cell = rest % kernel.size[axis] - kernel.size[axis] / 2;
-    rest /= kernel.size[axis];
+    const uint32_t size = kernel.size[axis];
+    const int64_t cell = int64_t{rest % size} - int64_t{size / 2};
+    rest /= size;
     site[1 + axis] = coords[o * kColumns + 1 + axis] + cell * kernel.dilation[axis];
   }
   uint64_t key = 0;
@@ -64,7 +65,7 @@ void SubmanifoldRulebook<Device::kCuda>(CudaContext& context, CoordsView coords,
   const cuda::SiteTable table(context, coords, grid);
   cuda::SubmanifoldKernel kernel{};
   for (int axis = 0; axis < coords.axes; ++axis) {
-    kernel.size[axis] = kernel_size[axis];
+    kernel.size[axis] = static_cast<uint32_t>(kernel_size[axis]);
     kernel.dilation[axis] = dilation[axis];
   }
   const int64_t centre = volume / 2;
