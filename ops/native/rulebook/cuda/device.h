@@ -60,6 +60,12 @@ constexpr T CeilDiv(T a, T b) {
   return (a + b - 1) / b;
 }
 
+inline int BitWidth(uint64_t value) {
+  int bits = 0;
+  for (; value != 0; value >>= 1U) ++bits;
+  return bits;
+}
+
 // This thread's number along x over the whole grid.
 __device__ inline int64_t GlobalThread() {
   return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;

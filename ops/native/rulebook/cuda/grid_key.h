@@ -27,12 +27,6 @@ inline uint64_t KeyCount(const SpatialShape& shape) {
   return count;
 }
 
-inline int BitWidth(uint64_t value) {
-  int bits = 0;
-  for (; value != 0; value >>= 1U) ++bits;
-  return bits;
-}
-
 // Bits that keys of the grid may have set.
 inline int KeyBits(const SpatialShape& shape) { return BitWidth(KeyCount(shape) - 1); }
 

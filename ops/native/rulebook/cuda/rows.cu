@@ -8,6 +8,7 @@
 #include "row_lanes.h"
 #include "rulebook/rows.h"
 #include "rulebook/shape.h"
+#include "runs.h"
 
 namespace rulebook {
 namespace cuda {
@@ -35,41 +36,37 @@ __global__ void KeyRows(const int32_t* row, int64_t inputs, int64_t outputs, uin
   order[p] = static_cast<int32_t>(p);
 }
 
-// The sorted places of group v are [begin[v], end[v]); both are 0 where no row goes.
-__global__ void MarkGroups(const uint32_t* keys, int64_t inputs, int64_t outputs, int32_t* begin,
-                           int32_t* end) {
+// groups [outputs] are all 0 before, and stay so where no row goes.
+__global__ void MarkGroups(const uint32_t* keys, int64_t inputs, int64_t outputs, Run* groups) {
   const int64_t place = GlobalThread();
   if (place >= inputs) return;
   const uint32_t v = keys[place];
   if (v >= outputs) return;
-  if (place == 0 || keys[place - 1] != v) begin[v] = static_cast<int32_t>(place);
-  if (place == inputs - 1 || keys[place + 1] != v) end[v] = static_cast<int32_t>(place + 1);
+  if (place == 0 || keys[place - 1] != v) groups[v].begin = static_cast<int32_t>(place);
+  if (place == inputs - 1 || keys[place + 1] != v) groups[v].end = static_cast<int32_t>(place + 1);
 }
 
 template <typename T>
-__global__ void ReduceGroups(const T* x, int64_t channels, const int32_t* order,
-                             const int32_t* begin, const int32_t* end, int64_t outputs,
-                             ReduceMode mode, RowLanes lanes, T* out) {
+__global__ void ReduceGroups(const T* x, int64_t channels, const int32_t* order, const Run* groups,
+                             int64_t outputs, ReduceMode mode, RowLanes lanes, T* out) {
   const int64_t v = LaneRow(lanes);
   if (v >= outputs) return;
-  const int64_t first = begin[v];
-  int64_t last = end[v];
-  if (mode == ReduceMode::kFirst && first < last) last = first + 1;
+  const Run group = groups[v];
+  int64_t count = group.end - group.begin;
+  if (mode == ReduceMode::kFirst && count > 0) count = 1;
+  const int32_t* rows = order + group.begin;
   for (int64_t c = LaneFirst(lanes); c < channels; c += LaneStep(lanes)) {
-    float result = first < last ? ToFloat(x[order[first] * channels + c]) : 0.0F;
-    for (int64_t place = first + 1; place < last; ++place) {
-      const float value = ToFloat(x[order[place] * channels + c]);
-      result = mode == ReduceMode::kMax ? MaxOf(result, value) : result + value;
+    float result = 0.0F;
+    if (count > 0) {
+      result = FoldRun(
+          count, [&](int64_t i) { return ToFloat(x[rows[i] * channels + c]); },
+          [&](float before, float value) {
+            return mode == ReduceMode::kMax ? MaxOf(before, value) : before + value;
+          });
     }
-    if (mode == ReduceMode::kMean && first < last) result /= static_cast<float>(last - first);
+    if (mode == ReduceMode::kMean && count > 0) result /= static_cast<float>(count);
     out[v * channels + c] = FromFloat<T>(result);
   }
-}
-
-int BitsOf(int64_t largest) {
-  int bits = 1;
-  while ((largest >> bits) != 0) ++bits;
-  return bits;
 }
 
 }  // namespace
@@ -90,11 +87,10 @@ void ReduceRows(Context<D>& context, const T* x, int64_t inputs, int64_t channel
   if (outputs > kMaxSites) {
     ThrowTooLarge("row: ", outputs, " groups are over the limit ", kMaxSites);
   }
+  if (outputs == 0) return;
   const cuda::Scratch<int32_t> sorted(context, inputs);
-  const cuda::Scratch<int32_t> begin(context, outputs);
-  const cuda::Scratch<int32_t> end(context, outputs);
-  cuda::FillBytes(context, begin.get(), 0, outputs);
-  cuda::FillBytes(context, end.get(), 0, outputs);
+  const cuda::Scratch<cuda::Run> groups(context, outputs);
+  cuda::FillBytes(context, groups.get(), 0, outputs);
   {
     const cuda::Scratch<uint32_t> keys(context, inputs);
     const cuda::Scratch<uint32_t> sorted_keys(context, inputs);
@@ -102,14 +98,14 @@ void ReduceRows(Context<D>& context, const T* x, int64_t inputs, int64_t channel
     cuda::Launch(context, cuda::OneThreadEach(inputs), &cuda::KeyRows, row, inputs, outputs,
                  keys.get(), order.get());
     cuda::SortPairs(context, keys.get(), sorted_keys.get(), order.get(), sorted.get(), inputs,
-                    cuda::BitsOf(outputs));
+                    cuda::BitWidth(static_cast<uint64_t>(outputs)));
     cuda::Launch(context, cuda::OneThreadEach(inputs), &cuda::MarkGroups, sorted_keys.get(), inputs,
-                 outputs, begin.get(), end.get());
+                 outputs, groups.get());
   }
   const cuda::RowLanes lanes = cuda::LanesFor(channels);
   cuda::Launch(context, cuda::LanesForEach(outputs, lanes), &cuda::ReduceGroups<cuda::Native<T>>,
-               cuda::AsNative(x), channels, sorted.get(), begin.get(), end.get(), outputs, mode,
-               lanes, cuda::AsNative(out));
+               cuda::AsNative(x), channels, sorted.get(), groups.get(), outputs, mode, lanes,
+               cuda::AsNative(out));
 }
 
 template void GatherRows<Device::kCuda>(CudaContext&, const float*, int64_t, int64_t,

@@ -19,11 +19,8 @@ __global__ void InsertSites(const int32_t* coords, int64_t rows, KeyGrid grid,
 
 SiteTable::SiteTable(CudaContext& context, CoordsView coords, const KeyGrid& grid)
     : places_(PlacesFor(coords.rows)),
-      keys_(context, static_cast<int64_t>(places_)),
-      rows_(context, static_cast<int64_t>(places_)) {
-  const auto places = static_cast<int64_t>(places_);
-  FillBytes(context, keys_.get(), 0xFF, places);
-  FillBytes(context, rows_.get(), 0x7F, places);
+      memory_(context, static_cast<int64_t>(places_ + places_ / 2)) {
+  FillBytes(context, memory_.get(), 0xFF, static_cast<int64_t>(places_ + places_ / 2));
   WithColumns(coords.columns(), [&](auto columns) {
     Launch(context, OneThreadEach(coords.rows), &InsertSites<columns>, coords.data, coords.rows,
            grid, view());

@@ -12,11 +12,10 @@ namespace rulebook::cuda {
 // What kernels get. Half of the places at least are free, so every search ends.
 struct SiteTableView {
   static constexpr uint64_t kFree = ~uint64_t{0};  // no key: keys have 63 bits
-  static constexpr int32_t kNoRow = 0x7F7F7F7F;    // above every row
 
   uint64_t* keys;
-  int32_t* rows;
-  uint64_t mask;  // places - 1; places are a power of two
+  uint32_t* rows;  // all bits set, above every row, where the key is kFree
+  uint64_t mask;   // places - 1; places are a power of two
 };
 
 // splitmix64's last steps (Steele, Lea, Flood 2014): neighbours must not hash to neighbours.
@@ -38,7 +37,7 @@ __device__ inline void Insert(const SiteTableView& table, uint64_t key, int32_t 
   for (uint64_t place = HashKey(key) & table.mask;; place = (place + 1) & table.mask) {
     const uint64_t before = AtomicCompareExchange(&table.keys[place], SiteTableView::kFree, key);
     if (before != SiteTableView::kFree && before != key) continue;
-    AtomicMin(&table.rows[place], row);
+    AtomicMin(&table.rows[place], static_cast<uint32_t>(row));
     return;
   }
 }
@@ -47,7 +46,7 @@ __device__ inline void Insert(const SiteTableView& table, uint64_t key, int32_t 
 __device__ inline int32_t Find(const SiteTableView& table, uint64_t key) {
   for (uint64_t place = HashKey(key) & table.mask;; place = (place + 1) & table.mask) {
     const uint64_t found = table.keys[place];
-    if (found == key) return table.rows[place];
+    if (found == key) return static_cast<int32_t>(table.rows[place]);
     if (found == SiteTableView::kFree) return -1;
   }
 }
@@ -57,12 +56,13 @@ class SiteTable {
  public:
   SiteTable(CudaContext& context, CoordsView coords, const KeyGrid& grid);
 
-  SiteTableView view() const { return {keys_.get(), rows_.get(), places_ - 1}; }
+  SiteTableView view() const {
+    return {memory_.get(), reinterpret_cast<uint32_t*>(memory_.get() + places_), places_ - 1};
+  }
 
  private:
   uint64_t places_;
-  Scratch<uint64_t> keys_;
-  Scratch<int32_t> rows_;
+  Scratch<uint64_t> memory_;  // the keys, then the rows: one fill frees all places
 };
 
 }  // namespace rulebook::cuda

@@ -19,7 +19,7 @@ constexpr int64_t kNone = 0x7F7F7F7F7F7F7F7F;  // above every row
 
 struct Report {
   int64_t unordered[2];  // of each side, the lowest row that is not above the one before, or kNone
-  int64_t pairs;         // sites that are on both sides
+  int64_t pairs;         // kNone + the sites that are on both sides: one fill starts all three
 };
 
 // -1, 0 or 1: how site a compares with site b.
@@ -157,7 +157,6 @@ void SparseUnion(Context<D>& context, CoordsView coords_a, const T* features_a, 
   const cuda::Scratch<int32_t> sums(context, rows_a);
   const cuda::Scratch<int32_t> paired_b(context, rows_b);
   cuda::FillBytes(context, report.get(), 0x7F, 1);
-  cuda::FillBytes(context, &report.get()->pairs, 0, 1);
   cuda::WithColumns(coords_a.columns(), [&](auto columns) {
     cuda::Launch(context, cuda::OneThreadEach(rows_a), &cuda::SearchOther<columns>, coords_a.data,
                  rows_a, coords_b.data, rows_b, 0, report.get(), before_a.get(), sums.get());
@@ -168,7 +167,7 @@ void SparseUnion(Context<D>& context, CoordsView coords_a, const T* features_a, 
   const cuda::Report found = cuda::ReadBack(context, report.get());
   cuda::CheckOrdered(context, "coords_a", coords_a, found.unordered[0]);
   cuda::CheckOrdered(context, "coords_b", coords_b, found.unordered[1]);
-  const int64_t total = rows_a + rows_b - found.pairs;
+  const int64_t total = rows_a + rows_b - (found.pairs - cuda::kNone);
   if (total > kMaxSites) {
     ThrowTooLarge("SparseUnion: ", total, " sites are over the limit ", kMaxSites);
   }

@@ -9,6 +9,7 @@
 #include "reduce.h"
 #include "row_lanes.h"
 #include "rulebook/voxelize.h"
+#include "runs.h"
 #include "site_scan.h"
 #include "voxelize_input.h"
 
@@ -29,12 +30,6 @@ struct SortedPoints {
   const int32_t* rows;  // the points
   int64_t count;
   uint64_t outside;
-};
-
-// A voxel's points are places [begin, end) of SortedPoints.
-struct Run {
-  int32_t begin;
-  int32_t end;
 };
 
 template <int kAxes>
@@ -131,25 +126,15 @@ __global__ void AssignPoints(SortedPoints sorted, const int32_t* voxels, const i
   if (is_last || sorted.keys[place + 1] != key) runs[voxel].end = static_cast<int32_t>(place + 1);
 }
 
-__device__ inline float Combine(VoxelReduce reduce, float result, float value) {
-  return reduce == VoxelReduce::kMax ? MaxOf(result, value) : result + value;
-}
-
 // One field of the points rows[0 … count), in this order.
 __device__ float ReduceField(const float* points, int64_t fields, int64_t field,
                              const int32_t* rows, int64_t count, VoxelReduce reduce) {
-  constexpr int kAhead = 8;  // loads under way at once: a voxel may have all the points
-  float result = points[rows[0] * fields + field];
-  if (reduce == VoxelReduce::kFirst) return result;
-  int64_t i = 1;
-  for (; i + kAhead <= count; i += kAhead) {
-    float values[kAhead];
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) values[j] = points[rows[i + j] * fields + field];
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) result = Combine(reduce, result, values[j]);
-  }
-  for (; i < count; ++i) result = Combine(reduce, result, points[rows[i] * fields + field]);
+  if (reduce == VoxelReduce::kFirst) count = 1;
+  const float result = FoldRun(
+      count, [&](int64_t i) { return points[rows[i] * fields + field]; },
+      [&](float before, float value) {
+        return reduce == VoxelReduce::kMax ? MaxOf(before, value) : before + value;
+      });
   return reduce == VoxelReduce::kMean ? result / static_cast<float>(count) : result;
 }
 

@@ -30,7 +30,7 @@ struct Boxes {
 
   int64_t count() const { return static_cast<int64_t>(frame.size()); }
   void Add(float x, float y, float dx, float dy, float yaw, float score, int32_t in_frame = 0) {
-    values.insert(values.end(), {x, y, 0.5F, dx, dy, 1.5F, yaw});
+    for (const float value : {x, y, 0.5F, dx, dy, 1.5F, yaw}) values.push_back(value);
     scores.push_back(score);
     frame.push_back(in_frame);
   }
