@@ -65,12 +65,16 @@ def main(
     patience: Annotated[
         float, typer.Option(min=0, help="Seconds a case may wait for an idle machine in all.")
     ] = 60.0,
+    cuda_peer: Annotated[
+        Path | None,
+        typer.Option(help="A Python with spconv's CUDA build; one is installed unless given."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="JSON file; build/benchmarks/results/TIME.json unless given."),
     ] = None,
 ) -> None:
-    """Measure Voxgate, side by side with spconv's CPU build where it has a counterpart."""
+    """Measure Voxgate, side by side with spconv where it has a counterpart."""
     chosen = case or list(cases.ALL)
     unknown = [name for name in chosen if name not in cases.ALL]
     if unknown:
@@ -80,14 +84,20 @@ def main(
         console = Console(width=140)
     context = Context(_QUICK_RUNS if quick else runs, threads or [1, 2], quick)
     context.patience = 0.0 if quick else patience
+    context.cuda_peer = cuda_peer
     machine = describe()
     print_machine(console, machine)
     results: list[CaseResult] = []
     for name in chosen:
+        if reason := getattr(cases.ALL[name], "unavailable", str)():
+            console.print(f"\n{name} is left out: {reason}")
+            continue
         # No spinner: its thread would wake beside what is being measured.
         console.print(f"\n[dim]measuring {name} ({len(results) + 1} of {len(chosen)})[/]")
         results.append(measure(context, name))
         print_case(console, results[-1])
+    if not results:
+        return
     machine["load_average_at_end"] = load_average()
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = output or ROOT / "build" / "benchmarks" / "results" / f"{stamp}.json"

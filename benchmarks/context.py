@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from benchmarks.fma_peak import FmaPeak
-from benchmarks.peer_environment import peer_python
+from benchmarks.peer_environment import CUDA, peer_python
 from benchmarks.protocol import Worker
 from benchmarks.quiet import Quiet
 from benchmarks.sites import SPATIAL_SHAPE, Scan, load_scan
@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 class Context:
     """Options of this run, and things that are costly to make, made once when first asked for.
 
-    `quiet` is called before every timed run.
+    `quiet` is called before every timed run. `cuda_peer` is a Python with spconv's CUDA build;
+    None: one is installed.
     """
 
     runs: int
@@ -32,6 +33,7 @@ class Context:
     quick: bool
     build: Path = field(default_factory=lambda: ROOT / "build")
     patience: float = 0.0
+    cuda_peer: Path | None = None
     quiet: Quiet = field(default_factory=lambda: Quiet(0.0))
 
     @cached_property
@@ -65,19 +67,36 @@ class Context:
         worker = Worker(sys.executable, "benchmarks.our_worker", ROOT, _environment(threads))
         return _started(worker, threads)
 
+    def gpu_peer(self) -> Worker:
+        """A fresh peer process for the GPU.
+
+        Raises PeerUnavailableError when the environment cannot be made.
+        """
+        python = self.cuda_peer or peer_python(self.build / "benchmark-peer-cuda", CUDA)
+        return Worker(python, "benchmarks.gpu_peer_worker", ROOT)
+
+    def gpu_ours(self) -> Worker:
+        """A fresh process of ours for the GPU."""
+        return Worker(sys.executable, "benchmarks.gpu_worker", ROOT)
+
     @cached_property
     def backbone(self) -> tuple[Path, dict[str, NDArray[Any]]]:
         """The exported backbone and the state_dict it was exported from.
 
         Raises WorkerError when the export fails.
         """
-        path = self.models / "voxel_backbone8x.onnx"
+        return self.exported_backbone("fp32")
+
+    def exported_backbone(self, precision: str) -> tuple[Path, dict[str, NDArray[Any]]]:
+        """The same with features of another type."""
+        path = self.models / f"voxel_backbone8x_{precision}.onnx"
         with Worker(sys.executable, "benchmarks.exporter_worker", ROOT) as exporter:
             weights = exporter.call(
                 "export_backbone",
                 path=str(path),
                 spatial_shape=SPATIAL_SHAPE,
                 num_features=self.scan.features.shape[1],
+                precision=precision,
             )
         return path, weights
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -15,7 +15,11 @@ class ExporterWorker:
     """torch network in, ONNX file out."""
 
     def export_backbone(
-        self, path: str, spatial_shape: list[int], num_features: int
+        self,
+        path: str,
+        spatial_shape: list[int],
+        num_features: int,
+        precision: Literal["fp32", "fp16"] = "fp32",
     ) -> dict[str, NDArray[Any]]:
         """Write the seeded VoxelBackBone8x to `path` and return its state_dict."""
         import voxgate_ops.nn
@@ -23,7 +27,13 @@ class ExporterWorker:
 
         network = voxel_backbone8x(voxgate_ops.nn, num_features)
         seed_weights(network, 0)
-        export_onnx(network, path, spatial_shape=spatial_shape, num_features=num_features)
+        export_onnx(
+            network,
+            path,
+            spatial_shape=spatial_shape,
+            num_features=num_features,
+            precision=precision,
+        )
         return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
 
     def export_unet(self, path: str, spatial_shape: list[int]) -> None:

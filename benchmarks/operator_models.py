@@ -4,27 +4,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 
-def write_sparse_conv_model(path: Path, kernel_volume: int, channels: int) -> None:
-    """SparseConv x, neighbors -> y with constant weights, so that a session packs them once."""
+def write_sparse_conv_model(
+    path: Path, kernel_volume: int, channels: int, *, half: bool = False
+) -> NDArray[Any]:
+    """SparseConv x, neighbors -> y with constant weights, so that a session packs them once.
+
+    `half`: x, y and weights are float16. Returns the weights [K, Ci, Co].
+    """
     generator = np.random.default_rng(channels)
-    weight = generator.standard_normal((kernel_volume, channels, channels)).astype(np.float32)
+    weight = generator.standard_normal((kernel_volume, channels, channels))
+    weight = weight.astype(np.float16 if half else np.float32)
+    element = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     graph = helper.make_graph(
         [helper.make_node("SparseConv", ["x", "neighbors", "weight"], ["y"], domain="voxgate")],
         "sparse_conv",
         [
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", channels]),
+            helper.make_tensor_value_info("x", element, ["N", channels]),
             helper.make_tensor_value_info("neighbors", TensorProto.INT32, [kernel_volume, "M"]),
         ],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["M", channels])],
+        [helper.make_tensor_value_info("y", element, ["M", channels])],
         [numpy_helper.from_array(weight, "weight")],
     )
     _save(graph, path)
+    return weight
 
 
 def write_submanifold_rulebook_model(

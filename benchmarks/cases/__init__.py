@@ -9,6 +9,7 @@ from __future__ import annotations
 from benchmarks.cases import (
     backbone,
     convolution,
+    cuda,
     memory,
     overhead,
     overload,
@@ -30,6 +31,7 @@ _CASES = (
     throughput,
     overload,
     soak,
+    cuda,
 )
 
 ALL = {case.NAME: case for case in _CASES}
