@@ -21,14 +21,16 @@ inline KeyGrid MakeKeyGrid(const SpatialShape& shape) {
 }
 
 // The lowest key that is no site's; the shape has been through CheckSpatialShape.
-inline uint64_t KeyCount(const SpatialShape& shape) {
-  auto count = static_cast<uint64_t>(kMaxBatchSize);
+inline uint64_t KeyCount(const SpatialShape& shape, int64_t batch_size = kMaxBatchSize) {
+  auto count = static_cast<uint64_t>(batch_size);
   for (int axis = 0; axis < shape.axes; ++axis) count *= static_cast<uint64_t>(shape[axis]);
   return count;
 }
 
-// Bits that keys of the grid may have set.
-inline int KeyBits(const SpatialShape& shape) { return BitWidth(KeyCount(shape) - 1); }
+// Bits that keys of the grid may have set; 1 at least, as none are none to sort by.
+inline int KeyBits(const SpatialShape& shape, int64_t batch_size = kMaxBatchSize) {
+  return std::max(1, BitWidth(KeyCount(shape, batch_size) - 1));
+}
 
 // Packs a site and says whether it lies inside the grid; outside, the key means nothing.
 template <int kColumns, typename Value>

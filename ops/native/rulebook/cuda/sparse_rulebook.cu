@@ -26,8 +26,9 @@ struct Grids {
 // One thread for each input row and, along y, each slot.
 template <int kColumns>
 __global__ void CollectOutputs(const int32_t* coords, int64_t rows, Grids grids, AxisMaps maps,
-                               KeySetView outputs) {
+                               KeySetView outputs, int64_t* last_batch) {
   const int64_t row = GlobalThread();
+  if (row == rows - 1 && blockIdx.y == 0) *last_batch = coords[row * kColumns];
   uint64_t key = 0;
   bool fed = row < rows;
   if (fed) {
@@ -103,6 +104,7 @@ void FillNeighbors(CudaContext& context, CoordsView coords, const SpatialShape& 
 struct Generated {
   SiteReport input;
   int64_t sites;
+  int64_t last_batch;  // the highest: fewer bits to sort by
 };
 
 // Writes the sorted keys of all output sites to what `allocate(count)` returns.
@@ -120,12 +122,14 @@ int64_t GenerateKeys(CudaContext& context, CoordsView coords, const SpatialShape
                        &generated.get()->sites);
   WithColumns(coords.columns(), [&](auto columns) {
     Launch(context, launch, &CollectOutputs<columns>, coords.data, coords.rows,
-           Grids{MakeKeyGrid(input_shape), MakeKeyGrid(out_shape)}, maps, outputs.view());
+           Grids{MakeKeyGrid(input_shape), MakeKeyGrid(out_shape)}, maps, outputs.view(),
+           &generated.get()->last_batch);
   });
   const Generated found = ReadBack(context, generated.get());
   CheckCanonical(context, coords, input_shape, found.input);
   if (found.sites > cpu::MaxGeneratedSites(volume)) cpu::ThrowTooManySites(volume);
-  SortKeys(context, outputs.keys(), allocate(found.sites), found.sites, KeyBits(out_shape));
+  SortKeys(context, outputs.keys(), allocate(found.sites), found.sites,
+           KeyBits(out_shape, found.last_batch + 1));
   return found.sites;
 }
 
