@@ -180,9 +180,7 @@ TEST(FramesWithoutSites) {
   for (const ConvGeometry& geometry : UsualGeometries(2)) CheckGeometry({shape, coords}, geometry);
 }
 
-TEST(OneCell) {
-  CheckGeometry({Axes({1, 1}), {2, {0, 0, 0}}}, support::Geometry(2, 1, 1, 0));
-}
+TEST(OneCell) { CheckGeometry({Axes({1, 1}), {2, {0, 0, 0}}}, support::Geometry(2, 1, 1, 0)); }
 
 TEST(ArbitraryGeometry) {
   int checked = 0;
