@@ -2,7 +2,7 @@
 //
 // Boxes seen from above. Both devices run this code: the same float64 operations in the same order.
 // Only sine, cosine and the radius come from the device's own library, which may round their last
-// bit or two differently; so may then an IoU, by some 1e-15.
+// bit or two differently: an IoU then differs by some 1e-15, more for boxes long and thin.
 #pragma once
 
 #include <cmath>
