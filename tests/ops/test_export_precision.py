@@ -163,18 +163,6 @@ def test_bits_depend_on_neither_threads_nor_batch(
         assert [a.tobytes() for a in alone] == [a[chosen].tobytes() for a in together]
 
 
-def test_a_backbone(tmp_path: Path):
-    precision: Precision = "fp16"
-    network = models.MODELS["voxel_backbone8x"].build(num_features=4, seed=0)
-    for name in ("fp32", precision):
-        save(network, tmp_path / f"{name}.onnx", name, spatial_shape=[41, 24, 32])
-    given = voxels(700)
-    found, wanted = (run(tmp_path / f"{name}.onnx", given) for name in (precision, "fp32"))
-    expect_close(found, wanted, precision)
-    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in (precision, "fp32")]
-    assert sizes[0] < 0.55 * sizes[1]
-
-
 @low_types
 def test_points_are_voxelized_in_float32(tmp_path: Path, precision: Precision):
     # In float16 neither the range's end nor the positions near it could be told apart.

@@ -120,6 +120,29 @@ def test_16_bits_have_their_own_tolerance(
         difference(site + 1, site, name="y_coords", precision=precision)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_in_16_bits_a_few_scores_may_be_far(precision: Precision) -> None:
+    expected = np.ones(1000, np.float32)
+    scores = expected.copy()
+    scores[:15] = 0.4
+    assert difference(scores, expected, precision=precision) == pytest.approx(0.6)
+    with pytest.raises(ExportError, match="allowed"):
+        difference(scores, expected)
+    scores[:90] = 0.4
+    with pytest.raises(ExportError, match="allowed"):
+        difference(scores, expected, precision=precision)
+    # As many are far with rounded weights.
+    assert difference(scores, expected, scores, precision=precision) == pytest.approx(0.6)
+    scores[:300] = 0.4
+    with pytest.raises(ExportError, match="allowed"):
+        difference(scores, expected, scores, precision=precision)
+    for bad in (np.inf, np.nan):  # what overflows is never a matter of rounding
+        scores = expected.copy()
+        scores[7] = bad
+        with pytest.raises(ExportError, match="absolute difference (inf|nan)"):
+            difference(scores, expected, precision=precision)
+
+
 class Amplifying(nn.Module):
     """Adds a large bias that a batch norm takes away: eager float32 keeps few digits."""
 

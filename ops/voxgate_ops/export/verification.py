@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,8 @@ class Tolerance:
     Attributes:
         relative: of a float output's largest magnitude.
         flipped: of an integer output's values, since two nearly equal scores may round to different
-            winners; and of rows that values chose.
+            winners; in 16 bits also of a float output's values, whose scores those may be, and of
+            rows that values chose.
         most_relative, most_flipped: the same where the network amplifies rounding, which running it
             with other rounding shows.
     """
@@ -347,12 +349,33 @@ def _difference(name: str, actual: Array, reference: Reference) -> float:
     if not share <= limit and share <= cap:
         rounding = measure(expected, reference.with_other_rounding(name)) / scale
         limit = max(limit, min(cap, _ROUNDING_FACTOR * rounding))
-    if not share <= limit:
-        raise ExportError(
-            f"output {name!r} disagrees with eager torch: largest absolute difference "
-            f"{worst:.6g} ({share:.3g} {unit}, allowed {limit:.3g})"
-        )
-    return worst
+    if share <= limit or _few_are_far(name, actual, reference):
+        return worst
+    raise ExportError(
+        f"output {name!r} disagrees with eager torch: largest absolute difference "
+        f"{worst:.6g} ({share:.3g} {unit}, allowed {limit:.3g})"
+    )
+
+
+def _few_are_far(name: str, actual: Array, reference: Reference) -> bool:
+    """Whether a float output in 16 bits is within its tolerance but for a few values."""
+    expected, tolerance = reference.outputs[name], TOLERANCES[reference.precision]
+    if reference.precision == "fp32" or expected.dtype.kind != "f":
+        return False
+    gap = tolerance.relative * _largest(expected)
+    share = _far_share(actual, expected, gap)
+    if tolerance.flipped < share <= tolerance.most_flipped:
+        rounding = _far_share(reference.with_other_rounding(name), expected, gap)
+        return share <= _ROUNDING_FACTOR * rounding
+    return share <= tolerance.flipped
+
+
+def _far_share(a: Array, b: Array, gap: float) -> float:
+    """The share of values further apart; 1 where only one of two values is finite."""
+    if not math.isfinite(_largest_gap(a, b)):
+        return 1.0
+    finite = np.isfinite(b)
+    return float(np.count_nonzero(np.abs(a[finite] - b[finite]) > gap)) / b.size
 
 
 def _largest(array: Array) -> float:
