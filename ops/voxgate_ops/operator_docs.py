@@ -32,8 +32,9 @@ inside `[0, spatial_shape)`; `SortSites` makes them so and every operator keeps 
 rulebook is a tensor like any other, so layers share one by reading the same edge. Zero sites is a
 legal input everywhere. Attributes given per axis have D entries.
 
-T is {", ".join(FLOATS)} unless an operator says otherwise; this version's library implements
-float32 (and int32 and int64 for GatherRows). Symbols: N input sites, M output sites, K kernel
+T is {", ".join(FLOATS)} unless an operator says otherwise. 16-bit floats are
+computed in float32 and rounded once, to the nearest (ties to even; too large is infinite, NaN stays
+NaN); rows that are only moved keep their bits. Symbols: N input sites, M output sites, K kernel
 volume, P points, B frames in the batch, C channels.
 
 """
