@@ -130,6 +130,12 @@ bench-gpu: build ## Measure against spconv's CUDA build
 bench: build ## Measure against spconv's CPU build
 	$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: cuda-docs
+cuda-docs: build ## Write the tables of docs/cuda.md (nvcc, no GPU)
+	@$(LOCK) $(CMAKE) --build $(EDITABLE) --target native_tests cuda_orin --parallel $(JOBS)
+	$(BIN)/ctest --test-dir $(EDITABLE) --output-on-failure --parallel $(JOBS) --tests-regex '^cuda_'
+	for table in kernels roofline queue; do $(BIN)/python -m benchmarks.cuda $$table docs/cuda.md || exit; done
+
 ## Using ------------------------------------------------------------------------------------------
 
 .PHONY: demo
