@@ -30,11 +30,10 @@ struct Stage {
   int32_t channel;
 };
 
-__device__ inline Stage NextStage(const Problem& problem, const uint32_t* has_pairs, Stage stage) {
-  if (stage.offset >= problem.volume) return stage;
+__device__ inline Stage NextStage(const Problem& problem, OffsetCursor& offsets, Stage stage) {
   stage.channel += kDepth;
   if (stage.channel < problem.depth) return stage;
-  return {NextOffset(has_pairs, problem.volume, stage.offset + 1), 0};
+  return {offsets.Next(), 0};
 }
 
 // Each thread has the sums of some rows, kRowStep apart, and of 4 columns beside each other. While
@@ -55,8 +54,6 @@ __global__ void __launch_bounds__(kThreadsOf<kColumns>) ConvolveFloat(Problem pr
   const TilePlace place = PlaceOfBlock<kRows, kColumns>(problem);
   FindOffsets<kRows, kThreads>(problem, place.row, has_pairs);
 
-  const int32_t pitch = problem.groups * problem.group_inputs;
-  const float* group_features = problem.features + place.group * problem.group_inputs;
   int32_t rows[kPasses];  // input rows for the features that this thread copies
   const auto find_rows = [&](int32_t offset) {
     if (offset >= problem.volume) return;
@@ -75,7 +72,9 @@ __global__ void __launch_bounds__(kThreadsOf<kColumns>) ConvolveFloat(Problem pr
       const int row = thread / kWides + pass * (kThreads / kWides);
       if (wide == 0) present[buffer][row] = rows[pass] >= 0;
       if (rows[pass] < 0 || channel >= problem.depth) continue;
-      const float* from = group_features + static_cast<int64_t>(rows[pass]) * pitch;
+      const float* from =
+          problem.features +
+          (static_cast<int64_t>(rows[pass]) * problem.groups + place.group) * problem.group_inputs;
       float4* to = &features[buffer][row][wide];
       if (problem.copied == sizeof(float4)) {
         __pipeline_memcpy_async(to, from + channel, sizeof(float4));
@@ -113,21 +112,28 @@ __global__ void __launch_bounds__(kThreadsOf<kColumns>) ConvolveFloat(Problem pr
   const int my_row = thread / (kColumns / kWide<float>);
   const int my_wide = thread % (kColumns / kWide<float>);
   float sums[kRowsEach][kWide<float>] = {};
-  Stage now{NextOffset(has_pairs, problem.volume, 0), 0};
-  find_rows(now.offset);
-  copy(now, 0);
-  Stage next = NextStage(problem, has_pairs, now);
-  if (next.offset != now.offset) find_rows(next.offset);
-  for (int buffer = 0; now.offset < problem.volume; buffer ^= 1) {
+  const int32_t stages =
+      CountOffsets(has_pairs, problem.volume) * ((problem.depth + kDepth - 1) / kDepth);
+  OffsetCursor offsets(has_pairs, problem.volume);
+  Stage ahead{offsets.Next(), 0};
+  find_rows(ahead.offset);
+  int32_t channel = 0;  // the first of the stage that is added up
+  int buffer = 0;       // that the next stage goes to
+  for (int32_t done = -1; done < stages; ++done) {
+    if (done >= 0) {
+      __pipeline_wait_prior(0);
+      __syncthreads();  // the stage is here, and the one before it has been read
+    }
+    copy(ahead, buffer);
     __pipeline_commit();
-    __pipeline_wait_prior(0);
-    __syncthreads();  // the stage is here, and the other buffer has been read
-    copy(next, buffer ^ 1);
-    const Stage later = NextStage(problem, has_pairs, next);
-    if (later.offset != next.offset) find_rows(later.offset);
+    const int32_t offset = ahead.offset;
+    ahead = NextStage(problem, offsets, ahead);
+    if (ahead.offset != offset) find_rows(ahead.offset);
+    buffer ^= 1;
+    if (done < 0) continue;
 
     float products[kRowsEach][kWide<float>] = {};
-    const int32_t wides = (problem.depth - now.channel) / kWide<float>;
+    const int32_t wides = (problem.depth - channel) / kWide<float>;
 #pragma unroll 1
     for (int wide = 0; wide < kWides && wide < wides; ++wide) {
       const float4 w0 = weights[buffer][wide * kWide<float>][my_wide];
@@ -149,8 +155,7 @@ __global__ void __launch_bounds__(kThreadsOf<kColumns>) ConvolveFloat(Problem pr
 #pragma unroll
       for (int i = 0; i < kWide<float>; ++i) sums[r][i] += products[r][i];
     }
-    now = next;
-    next = later;
+    channel = channel + kDepth < problem.depth ? channel + kDepth : 0;
   }
 #pragma unroll
   for (int r = 0; r < kRowsEach; ++r) {

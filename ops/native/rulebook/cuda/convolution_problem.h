@@ -21,7 +21,7 @@ struct ConvProblem {
   const T* bias;
   const T* residual;
   T* out;
-  int64_t outputs;
+  int64_t outputs;  // fits an int32, as inputs do; products with it do not
   int32_t inputs;
   int32_t volume;
   int32_t groups;
@@ -79,7 +79,7 @@ void LaunchTile(CudaContext& context, const ConvProblem<T>& problem, const Tile&
 
 // Which tile a block makes. Blocks that read the same features are neighbours.
 struct TilePlace {
-  int64_t row;  // the first
+  int32_t row;  // the first; there are at most kMaxSites
   int32_t group;
   int32_t column;  // the first, within the group
 };
@@ -92,57 +92,77 @@ __device__ TilePlace PlaceOfBlock(const ConvProblem<T>& problem) {
   TilePlace place;
   place.column = static_cast<int32_t>(block % tiles) * kColumns;
   place.group = static_cast<int32_t>(block / tiles % groups);
-  place.row = static_cast<int64_t>(block / tiles / groups) * kRows;
+  place.row = static_cast<int32_t>(block / tiles / groups) * kRows;
   return place;
 }
 
-// The input row of a pair, or -1: also for a value that is no row.
+// What neighbors have for a pair, if that is a row; else -1.
+template <typename T>
+__device__ int32_t RowOrNone(const ConvProblem<T>& problem, int32_t input) {
+  return input >= 0 && input < problem.inputs ? input : -1;
+}
+
+// The input row of a pair, or -1.
 template <typename T>
 __device__ int32_t InputRow(const ConvProblem<T>& problem, int32_t offset, int64_t row) {
   if (row >= problem.outputs) return -1;
-  const int32_t input = problem.neighbors[offset * problem.outputs + row];
-  return input >= 0 && input < problem.inputs ? input : -1;
+  return RowOrNone(problem, problem.neighbors[offset * problem.outputs + row]);
 }
 
 // The kernel offsets in which a tile has a pair: a bit for each, 32 in a word.
 constexpr int kOffsetWords = static_cast<int>(kMaxKernelVolume / 32);
 
-// Ends with a barrier. A warp looks at 8 offsets at once, so that their loads are on their way
-// together, and writes a byte.
-template <int kRows, int kThreads, typename T>
-__device__ void FindOffsets(const ConvProblem<T>& problem, int64_t row, uint32_t* has_pairs) {
-  constexpr int kBatch = 8;
+// A bit for each of kBatch offsets in which one of kRows rows may have a pair: those that this lane
+// looks at. All loads are on their way before the first value is looked at; what lies outside the
+// table is read from its edge.
+template <int kBatch, int kRows, typename T>
+__device__ unsigned PairsOfLane(const ConvProblem<T>& problem, int32_t first_offset,
+                                int32_t first_row) {
+  constexpr int kPasses = kRows / kWarpSize;
   const auto lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  int32_t inputs[kBatch][kPasses];
+#pragma unroll
+  for (int i = 0; i < kBatch; ++i) {
+    const int64_t offset =
+        first_offset + i < problem.volume ? first_offset + i : problem.volume - 1;
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int32_t row = first_row + pass * kWarpSize + lane;
+      inputs[i][pass] = problem.neighbors[offset * problem.outputs +
+                                          (row < problem.outputs ? row : problem.outputs - 1)];
+    }
+  }
+  unsigned found = 0;
+#pragma unroll
+  for (int i = 0; i < kBatch; ++i) {
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      if (RowOrNone(problem, inputs[i][pass]) >= 0) found |= 1U << i;
+    }
+    if (first_offset + i >= problem.volume) found &= (1U << i) - 1;
+  }
+  return found;
+}
+
+// Which offsets have a pair. Ends with a barrier. A warp looks at 8 offsets and 64 rows at once,
+// and writes a byte.
+template <int kRows, int kThreads, typename T>
+__device__ void FindOffsets(const ConvProblem<T>& problem, int32_t row, uint32_t* has_pairs) {
+  constexpr int kBatch = 8;
+  constexpr int kRowsAtOnce = kRows < 64 ? kRows : 64;
   auto* bytes = reinterpret_cast<unsigned char*>(has_pairs);
   const int32_t batches = (problem.volume + 31) / 32 * (32 / kBatch);
   for (int32_t batch = static_cast<int32_t>(threadIdx.x) / kWarpSize; batch < batches;
        batch += kThreads / kWarpSize) {
     unsigned found = 0;
-#pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      const int32_t offset = batch * kBatch + i;
-      if (offset >= problem.volume) continue;
-#pragma unroll
-      for (int r = 0; r < kRows; r += kWarpSize) {
-        if (InputRow(problem, offset, row + r + lane) >= 0) found |= 1U << i;
-      }
+#pragma unroll 1
+    for (int first = 0; first < kRows; first += kRowsAtOnce) {
+      found |= PairsOfLane<kBatch, kRowsAtOnce>(problem, batch * kBatch, row + first);
     }
     found = __reduce_or_sync(0xFFFFFFFFU, found);
-    if (lane == 0) bytes[batch] = static_cast<unsigned char>(found);
+    if (threadIdx.x % kWarpSize == 0) bytes[batch] = static_cast<unsigned char>(found);
   }
   __syncthreads();
-}
-
-// The first offset with a pair that is not below `offset`; the volume if there is none.
-__device__ inline int32_t NextOffset(const uint32_t* has_pairs, int32_t volume, int32_t offset) {
-  if (offset >= volume) return volume;
-  int32_t word = offset / 32;
-  uint32_t left = has_pairs[word] >> (offset % 32) << (offset % 32);
-  while (left == 0) {
-    if (++word * 32 >= volume) return volume;
-    left = has_pairs[word];
-  }
-  return word * 32 + __ffs(static_cast<int>(left)) - 1;
 }
 
 __device__ inline int32_t CountOffsets(const uint32_t* has_pairs, int32_t volume) {
@@ -150,5 +170,29 @@ __device__ inline int32_t CountOffsets(const uint32_t* has_pairs, int32_t volume
   for (int32_t word = 0; word * 32 < volume; ++word) count += __popc(has_pairs[word]);
   return count;
 }
+
+// Goes through the offsets that have pairs.
+class OffsetCursor {
+ public:
+  __device__ OffsetCursor(const uint32_t* has_pairs, int32_t volume)
+      : has_pairs_(has_pairs), volume_(volume), left_(has_pairs[0]) {}
+
+  // The next; the volume after the last.
+  __device__ int32_t Next() {
+    while (left_ == 0) {
+      if ((word_ + 1) * 32 >= volume_) return volume_;
+      left_ = has_pairs_[++word_];
+    }
+    const int32_t offset = word_ * 32 + __ffs(static_cast<int>(left_)) - 1;
+    left_ &= left_ - 1;
+    return offset;
+  }
+
+ private:
+  const uint32_t* has_pairs_;
+  int32_t volume_;
+  int32_t word_ = 0;
+  uint32_t left_;  // of the word
+};
 
 }  // namespace rulebook::cuda

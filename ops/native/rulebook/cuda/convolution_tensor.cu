@@ -84,21 +84,28 @@ struct Unit {
 };
 
 template <typename T>
-__device__ Unit NextUnit(const ConvProblem<T>& problem, const uint32_t* has_pairs, Unit unit) {
+__device__ Unit NextUnit(const ConvProblem<T>& problem, OffsetCursor& offsets, Unit unit) {
   unit.channel += kUnitDepth<T>;
   if (unit.channel < problem.depth) return unit;
-  return {NextOffset(has_pairs, problem.volume, unit.offset + 1), 0};
+  return {offsets.Next(), 0};
 }
 
 struct Stage {
   Unit unit[kUnits];
 };
 
-// A stage that begins with `unit`.
 template <typename T>
-__device__ Stage StageFrom(const ConvProblem<T>& problem, const uint32_t* has_pairs, Unit unit) {
+__device__ Stage FirstStage(const ConvProblem<T>& problem, OffsetCursor& offsets) {
   static_assert(kUnits == 2);
-  return {{unit, NextUnit(problem, has_pairs, unit)}};
+  const Unit first = {offsets.Next(), 0};
+  return {{first, NextUnit(problem, offsets, first)}};
+}
+
+template <typename T>
+__device__ Stage NextStage(const ConvProblem<T>& problem, OffsetCursor& offsets,
+                           const Stage& stage) {
+  const Unit first = NextUnit(problem, offsets, stage.unit[1]);
+  return {{first, NextUnit(problem, offsets, first)}};
 }
 
 __device__ inline Unit UnitOf(const Stage& stage, int slot) {
@@ -169,7 +176,7 @@ class FeatureCopier {
 
   int row_;
   int wide_;
-  int64_t first_;
+  int32_t first_;
   int32_t pitch_;
   const T* features_;
   int32_t found_ = -1;
@@ -285,7 +292,8 @@ __global__ void __launch_bounds__(kThreads) ConvolveByProducts(ConvProblem<T> pr
   }
 
   FeatureCopier<T, kRows> copier(problem, place);
-  Stage ahead = StageFrom(problem, has_pairs, {NextOffset(has_pairs, problem.volume, 0), 0});
+  OffsetCursor offsets(has_pairs, problem.volume);
+  Stage ahead = FirstStage(problem, offsets);
   copier.Find(problem, ahead);
   int buffer = 0;  // that the next stage goes to
   for (int32_t done = -(kStages - 1) * kUnits; done < units; done += kUnits) {
@@ -296,7 +304,7 @@ __global__ void __launch_bounds__(kThreads) ConvolveByProducts(ConvProblem<T> pr
     copier.Copy(problem, ahead, buffers[0].features[buffer]);
     CopyWeights<T, kColumns>(problem, place, ahead, buffers[0].weights[buffer]);
     __pipeline_commit();
-    ahead = StageFrom(problem, has_pairs, NextUnit(problem, has_pairs, ahead.unit[1]));
+    ahead = NextStage(problem, offsets, ahead);
     copier.Find(problem, ahead);
     buffer = buffer + 1 == kStages ? 0 : buffer + 1;
     if (done < 0) continue;

@@ -78,6 +78,34 @@ TEST(Groups) {
   }
 }
 
+template <typename T>
+void CheckPairs(CudaContext& context, const Layer& layer, const std::vector<int32_t>& offsets,
+                double tolerance = kTolerance<T>) {
+  Case<T> c(layer);
+  std::fill(c.neighbors.begin(), c.neighbors.end(), -1);
+  for (const int32_t offset : offsets) {
+    c.neighbors[static_cast<size_t>(offset * layer.outputs + offset % layer.outputs)] = 1;
+  }
+  CheckResult(c, Expected(c), OnDevice(context, c), tolerance);
+}
+
+TEST(LargeKernelsWithFewPairs) {
+  Layer layer;
+  layer.volume = 343;
+  layer.in_channels = 20;
+  const std::vector<std::vector<int32_t>> cases = {{},   {0},      {342},         {31},
+                                                   {32}, {63, 64}, {0, 130, 341}, {5, 6, 7, 300}};
+  OnDevices([&](CudaContext& context) {
+    Tf32Context tf32(context);
+    for (const std::vector<int32_t>& offsets : cases) {
+      CheckPairs<float>(context, layer, offsets);
+      CheckPairs<float>(tf32, layer, offsets, kTolerance<Float16>);
+      CheckPairs<Float16>(context, layer, offsets);
+      CheckPairs<BFloat16>(context, layer, offsets);
+    }
+  });
+}
+
 TEST(RowsThatAreNotAligned) {
   Layer layer;
   layer.in_channels = 48;

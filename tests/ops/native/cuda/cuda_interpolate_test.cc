@@ -162,7 +162,7 @@ TEST(PointsFindSites) {
   const auto features = support::RandomElements<float>(scene.coords.rows(), 5);
   int64_t found = 0;
   for (const float value : OnCpu(scene, 1, features)) found += value != 0.0F ? 1 : 0;
-  CHECK(found > 50);
+  CHECK(found > 10);
   CHECK(found < 150);
 }
 
