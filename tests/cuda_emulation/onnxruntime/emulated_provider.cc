@@ -25,7 +25,7 @@ const OrtApiBase* real_base = nullptr;
 struct EmulatedAllocator final : OrtAllocator {
   EmulatedAllocator() : OrtAllocator{} {
     version = ORT_API_VERSION;
-    Alloc = [](OrtAllocator* /*self*/, size_t bytes) -> void* {
+    Alloc = Reserve = [](OrtAllocator* /*self*/, size_t bytes) -> void* {
       return ThreadContext().Allocate(bytes);
     };
     Free = [](OrtAllocator* /*self*/, void* memory) { ThreadContext().Release(memory); };
@@ -64,7 +64,7 @@ OrtStatus* GetResource(const OrtKernelContext* /*context*/, int /*version*/, int
 
 OrtStatus* AddOperator(OrtCustomOpDomain* domain, const OrtCustomOp* op) noexcept {
   if (op->GetExecutionProviderType(op) == nullptr) return nullptr;
-  // Ours, made to be written to: the library's own table is not const.
+  // The library made it, and not const.
   const_cast<OrtCustomOp*>(op)->GetExecutionProviderType =
       [](const OrtCustomOp* /*self*/) -> const char* { return nullptr; };
   return real->CustomOpDomain_Add(domain, op);

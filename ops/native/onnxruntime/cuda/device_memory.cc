@@ -18,9 +18,9 @@ DeviceMemory::DeviceMemory(const OrtKernelInfo* info) {
 void* DeviceMemory::Allocate(size_t bytes, const char* what) {
   std::string reason;
   try {
-    void* memory = allocator_->Alloc(allocator_.get(), bytes);
+    void* memory = allocator_->Reserve(allocator_.get(), bytes);
     if (memory != nullptr) return memory;
-  } catch (const std::exception& error) {  // how ONNX Runtime's arena says that it is full
+  } catch (const std::exception& error) {  // how ONNX Runtime's allocators say that there is none
     reason = error.what();
   }
   rulebook::ThrowTooLarge("no memory for ", bytes, " bytes of ", what, " on cuda:", device_,

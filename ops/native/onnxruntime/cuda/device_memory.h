@@ -1,7 +1,7 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 //
-// Memory of a session's GPU, out of ONNX Runtime's own allocator: what the session may use
-// (gpu_mem_limit) holds for the operators too.
+// Memory of a session's GPU that stays, out of ONNX Runtime's own allocator but not out of its
+// arena: with such a piece among it the arena could give nothing back after a large frame.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
@@ -19,8 +19,8 @@ class DeviceMemory {
   // The same for all nodes of a session.
   const OrtMemoryInfo* identity() const { return allocator_->Info(allocator_.get()); }
 
-  // Aligned to CudaContext::kAlignment. Throws Error (kResourceExhausted); `what` names the memory
-  // in the message. May wait for the device, when the allocator has to ask the driver.
+  // Aligned to CudaContext::kAlignment. Asks the driver: not for every call. Throws Error
+  // (kResourceExhausted); `what` names the memory in the message.
   void* Allocate(size_t bytes, const char* what);
   // No work that uses the memory may be queued any more.
   void Free(void* memory) noexcept;

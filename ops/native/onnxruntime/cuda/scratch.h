@@ -1,10 +1,10 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 //
 // Scratch memory by stream. Work that uses it is still queued when a call returns it, so it may go
-// to later work of the same stream only. ONNX Runtime's arena keeps that order for memory from
-// KernelContext_GetScratchBuffer; but that function is noexcept and lets the arena's exception
-// through (1.21 to 1.31), so that a GPU that is full would end the process. Its plain allocator has
-// an error to return and knows no streams: what comes from there is kept, by stream.
+// to later work of the same stream only. ONNX Runtime keeps that order for what comes from
+// KernelContext_GetScratchBuffer; but that function is noexcept and lets its arena's exception
+// through (1.18 to 1.31), so a GPU without memory left would end the process. Memory from the
+// session's allocator is refused with an error and knows no streams: it is kept here, by stream.
 #pragma once
 
 #include <cstddef>
