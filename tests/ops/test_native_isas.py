@@ -36,7 +36,7 @@ def test_generic_is_always_supported() -> None:
     assert _native.supported_isas()[0] == "generic"
 
 
-@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512", "amx"])
 def test_sweep(isa: str, repository: Path) -> None:
     if isa not in _native.supported_isas():
         pytest.skip(f"this processor has no {isa}")

@@ -13,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.ops.checks.convolution import ConvolutionChecks
 from tests.ops.checks.dense_oracle import assert_close
+from tests.ops.checks.extremes import ExtremeChecks
 from tests.ops.checks.implementations import Native, Reference
 from tests.ops.checks.points import PointChecks
 from tests.ops.checks.rows import RowChecks
@@ -77,6 +78,10 @@ class TestSites(SiteChecks):
 
 
 class TestConvolution(ConvolutionChecks):
+    ops = Native()
+
+
+class TestExtremes(ExtremeChecks):
     ops = Native()
 
 

@@ -54,7 +54,8 @@ void BindErrors(nb::module_& module) {
 void BindIsa(nb::module_& module) {
   module.def(
       "current_isa", [] { return rulebook::ToString(rulebook::CurrentIsa()); },
-      "The instruction set the kernels use: generic, avx2 or avx512. VOXGATE_CPU_ISA names one.");
+      "The instruction set the kernels use: generic, avx2, avx512 or amx. VOXGATE_CPU_ISA names "
+      "one.");
   module.def(
       "supported_isas",
       [] {

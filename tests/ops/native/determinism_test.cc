@@ -21,7 +21,7 @@ TEST(ThreadCountChangesNothing) {
   const auto shape = support::Axes({12, 40, 40});
   const auto coords = support::RandomSites(2, shape, 7, 21);
   const int64_t rows = coords.rows();
-  for (const int64_t channels : {1, 5, 16, 33}) {
+  for (const int64_t channels : {1, 5, 16, 32, 33}) {
     const rulebook::WeightShape weight_shape{27, channels, 2 * channels, 1};
     const auto features = support::Random(4).Floats(rows * channels);
     const auto kernel = support::Random(5).Floats(27 * channels * 2 * channels);
@@ -46,9 +46,9 @@ TEST(ThreadCountChangesNothing) {
 TEST(AFrameInABatchGivesTheBytesItGivesAlone) {
   const auto pool = rulebook::MakeThreadPool(2);
   const auto shape = support::Axes({10, 20, 20});
-  const int64_t channels = 9;
-  const rulebook::WeightShape weight_shape{27, channels, 24, 1};
-  const auto kernel = support::Random(6).Floats(27 * channels * 24);
+  const int64_t channels = 32;
+  const rulebook::WeightShape weight_shape{27, channels, 64, 1};
+  const auto kernel = support::Random(6).Floats(27 * channels * 64);
   const auto weight = rulebook::PackWeight<kCpu, float>(*pool, kernel.data(), weight_shape);
   const auto batch = support::RandomSites(3, shape, 5, 31);
   const auto features = support::Random(7).Floats(batch.rows() * channels);

@@ -9,6 +9,8 @@
 #include "parallel.h"
 #include "rulebook/error.h"
 #include "rulebook/shape.h"
+#include "split_convolution.h"
+#include "split_input.h"
 
 namespace rulebook {
 namespace {
@@ -26,20 +28,39 @@ int64_t TileRows(int64_t outputs) {
 
 // Memory one tile works in, kept from tile to tile by the thread that runs them.
 struct TileScratch {
-  cpu::AlignedFloats sums;
-  int64_t sums_size = 0;
-  std::vector<int32_t> in_row, out_row;
+  cpu::AlignedFloats floats;
+  int64_t size = 0;
+  // Two lists of pairs: one offset's are found while the one before it is being added.
+  std::vector<int32_t> in_row[2], out_row[2];
 
-  void Reserve(int64_t floats, int64_t pairs) {
-    if (sums_size < floats) {
-      sums = cpu::AllocateFloats(floats);
-      sums_size = floats;
+  float* Reserve(int64_t count) {
+    if (size < count) {
+      floats = cpu::AllocateFloats(count);
+      size = count;
     }
-    if (in_row.size() < static_cast<size_t>(pairs)) {
-      in_row.resize(static_cast<size_t>(pairs));
-      out_row.resize(static_cast<size_t>(pairs));
-    }
+    return floats.get();
   }
+
+  TilePairs Pairs(int list, int64_t capacity) {
+    const auto count = static_cast<size_t>(capacity);
+    if (in_row[list].size() < count) {
+      in_row[list].resize(count);
+      out_row[list].resize(count);
+    }
+    return {in_row[list].data(), out_row[list].data(), 0};
+  }
+};
+
+// Readies the thread for `accumulate` of a split convolution, for as long as it lives.
+class TileUnit {
+ public:
+  explicit TileUnit(const cpu::SplitKernels& kernels) : kernels_(kernels) { kernels_.begin(); }
+  ~TileUnit() { kernels_.end(); }
+  TileUnit(const TileUnit&) = delete;
+  TileUnit& operator=(const TileUnit&) = delete;
+
+ private:
+  const cpu::SplitKernels& kernels_;
 };
 
 [[noreturn]] void ThrowBadNeighbor(const ConvInputs<float>& in, int64_t k, int64_t begin,
@@ -56,35 +77,38 @@ struct TileScratch {
 
 class Tile {
  public:
-  Tile(const ConvInputs<float>& in, const CpuWeight& weight, int64_t begin, int64_t end, float* out)
+  // With `parts` of the features, which may be null, they are multiplied by a split convolution.
+  Tile(const ConvInputs<float>& in, const CpuWeight& weight, const uint16_t* parts, int64_t begin,
+       int64_t end, float* out)
       : in_(in),
         weight_(weight),
+        parts_(parts),
         begin_(begin),
         rows_(end - begin),
         stride_(weight.sum_stride()),
-        out_(out + begin * weight.shape().out_channels) {
-    static thread_local TileScratch scratch;
-    scratch.Reserve(in_place() ? 0 : rows_ * stride_, rows_ + weight.kernels().pair_slack);
-    sums_ = in_place() ? out_ : scratch.sums.get();
-    pairs_ = {scratch.in_row.data(), scratch.out_row.data(), 0};
-  }
+        out_(out + begin * weight.shape().out_channels),
+        sums_(in_place() ? out_ : Scratch().Reserve(rows_ * stride_)) {}
 
   void Run() {
     Start();
-    const int64_t volume = weight_.shape().kernel_volume;
-    for (int64_t k = 0; k < volume; ++k) {
-      const int32_t* neighbors = in_.neighbors + k * in_.outputs + begin_;
-      const int32_t* next = k + 1 < volume ? neighbors + in_.outputs : neighbors;
-      const auto inputs = static_cast<int32_t>(in_.inputs);
-      if (!weight_.kernels().find_pairs(neighbors, rows_, inputs, next, pairs_)) {
-        ThrowBadNeighbor(in_, k, begin_, begin_ + rows_);
+    if (parts_ != nullptr) {
+      AddSplit();
+    } else {
+      TilePairs pairs = Scratch().Pairs(0, rows_ + weight_.kernels().pair_slack);
+      for (int64_t k = 0; k < weight_.shape().kernel_volume; ++k) {
+        FindPairs(k, pairs);
+        if (pairs.count > 0) AddOffset(k, pairs);
       }
-      if (pairs_.count > 0) AddOffset(k);
     }
     Finish();
   }
 
  private:
+  static TileScratch& Scratch() {
+    static thread_local TileScratch scratch;
+    return scratch;
+  }
+
   int64_t out_channels() const { return weight_.shape().out_channels; }
 
   // Without padding columns the sums are gathered in the output itself.
@@ -123,18 +147,66 @@ class Tile {
     });
   }
 
-  void AddOffset(int64_t k) {
+  void FindPairs(int64_t k, TilePairs& pairs) const {
+    const int32_t* neighbors = in_.neighbors + k * in_.outputs + begin_;
+    const int32_t* next =
+        k + 1 < weight_.shape().kernel_volume ? neighbors + in_.outputs : neighbors;
+    const auto inputs = static_cast<int32_t>(in_.inputs);
+    if (!weight_.kernels().find_pairs(neighbors, rows_, inputs, next, pairs)) {
+      ThrowBadNeighbor(in_, k, begin_, begin_ + rows_);
+    }
+  }
+
+  // Finds the next offset that has pairs, from `k` on, and moves k behind it. Null: there is none.
+  const cpu::SplitOffset* NextOffset(int64_t& k, cpu::SplitOffset& offset) const {
+    while (k < weight_.shape().kernel_volume) {
+      FindPairs(k, offset.pairs);
+      offset.weight = weight_.split_weight(k++);
+      if (offset.pairs.count > 0) return &offset;
+    }
+    return nullptr;
+  }
+
+  void AddSplit() {
+    const cpu::SplitKernels& kernels = *weight_.split();
+    const int64_t capacity = rows_ + std::max(weight_.kernels().pair_slack, cpu::kSplitPairSlack);
+    const int64_t inputs = weight_.shape().in_channels, outputs = out_channels();
+    // This tile's sums are in the output itself, and the next tile's follow them.
+    const float* next_tile = sums_ + rows_ * outputs;
+    const int64_t next_rows = std::min(rows_, in_.outputs - begin_ - rows_);
+    cpu::SplitRun run = {
+        parts_,
+        inputs,
+        outputs,
+        sums_,
+        reinterpret_cast<char*>(Scratch().Reserve(cpu::SplitWorkspaceBytes(inputs) / 4)),
+        reinterpret_cast<const char*>(next_tile),
+        reinterpret_cast<const char*>(next_tile + next_rows * outputs)};
+    cpu::SplitOffset offsets[2] = {{Scratch().Pairs(0, capacity)}, {Scratch().Pairs(1, capacity)}};
+    const TileUnit unit(kernels);
+    int64_t k = 0;
+    int free = 0;
+    const cpu::SplitOffset* now = NextOffset(k, offsets[free]);
+    while (now != nullptr) {
+      free ^= 1;
+      const cpu::SplitOffset* next = NextOffset(k, offsets[free]);
+      kernels.accumulate(run, *now, next);
+      now = next;
+    }
+  }
+
+  void AddOffset(int64_t k, const TilePairs& pairs) {
     const auto& kernels = weight_.kernels();
     const int64_t stride = weight_.shape().in_channels;
     if (weight_.depthwise()) {
-      kernels.accumulate_depthwise(in_.features, stride, pairs_, weight_.channel_weights(k), sums_,
+      kernels.accumulate_depthwise(in_.features, stride, pairs, weight_.channel_weights(k), sums_,
                                    stride_);
       return;
     }
     for (int64_t g = 0; g < weight_.shape().groups; ++g) {
       for (int64_t p = 0; p < weight_.panels(); ++p) {
         kernels.accumulate(in_.features + g * weight_.group_in_channels(), stride,
-                           weight_.group_in_channels(), pairs_, weight_.panel(k, g, p),
+                           weight_.group_in_channels(), pairs, weight_.panel(k, g, p),
                            sums_ + g * weight_.padded_group() + weight_.panel_begin(p), stride_);
       }
     }
@@ -179,11 +251,28 @@ class Tile {
 
   const ConvInputs<float>& in_;
   const CpuWeight& weight_;
+  const uint16_t* const parts_;
   const int64_t begin_, rows_, stride_;
   float* const out_;
-  float* sums_;
-  TilePairs pairs_{};
+  float* const sums_;
 };
+
+// Does the output rows of [begin, end) that read an extreme row again, in float32.
+void RedoExtremeRows(const ConvInputs<float>& in, const CpuWeight& weight,
+                     const cpu::SplitInput& split, int64_t begin, int64_t end, float* out) {
+  const auto reads_extreme = [&](int64_t o) {
+    for (int64_t k = 0; k < weight.shape().kernel_volume; ++k) {
+      const int32_t row = in.neighbors[k * in.outputs + o];
+      if (row >= 0 && split.extreme(row)) return true;
+    }
+    return false;
+  };
+  for (int64_t o = begin; o < end; ++o) {
+    const int64_t first = o;
+    while (o < end && reads_extreme(o)) ++o;
+    if (o > first) Tile(in, weight, nullptr, first, o, out).Run();
+  }
+}
 
 }  // namespace
 
@@ -197,9 +286,12 @@ void SparseConv<Device::kCpu, float>(CpuContext& context, const ConvInputs<float
   if (in.outputs > kMaxSites) {
     ThrowTooLarge("neighbors: ", in.outputs, " outputs are over the limit ", kMaxSites);
   }
-  cpu::ForBlocks(
-      context, in.outputs, TileRows(in.outputs),
-      [&](int64_t, int64_t begin, int64_t end) { Tile(in, weight, begin, end, out).Run(); });
+  const cpu::SplitInput split(context, in, weight);
+  cpu::ForBlocks(context, in.outputs, TileRows(in.outputs),
+                 [&](int64_t, int64_t begin, int64_t end) {
+                   Tile(in, weight, split.parts(), begin, end, out).Run();
+                   if (split.any_extreme()) RedoExtremeRows(in, weight, split, begin, end, out);
+                 });
 }
 
 }  // namespace rulebook

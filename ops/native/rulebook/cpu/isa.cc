@@ -4,18 +4,43 @@
 #include <algorithm>
 #include <cstdlib>
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "rulebook/error.h"
+#include "split_convolution.h"
 
 namespace rulebook {
 namespace {
 
 constexpr const char* kVariable = "VOXGATE_CPU_ISA";
 
+#if defined(__x86_64__) && defined(__linux__)
+// Tile registers for bfloat16, and AVX-512's conversions to it. The tiles' state is large, so Linux
+// hands it out only to a process that asks (Documentation/arch/x86/xstate.rst); its threads have
+// it.
+bool HasAmx() {
+  constexpr unsigned kAmxBf16 = 1U << 22, kAmxTile = 1U << 24, kAvx512Bf16 = 1U << 5;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  if (cpu::AmxSplitKernels() == nullptr) return false;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
+  if ((edx & kAmxBf16) == 0 || (edx & kAmxTile) == 0) return false;
+  if (!__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) || (eax & kAvx512Bf16) == 0) return false;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#else
+bool HasAmx() { return false; }
+#endif
+
 Isa ChooseIsa() {
   const std::vector<Isa> supported = SupportedIsas();
   const char* forced = std::getenv(kVariable);
   if (forced == nullptr || *forced == '\0') return supported.back();
-  for (const Isa isa : {Isa::kGeneric, Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa isa : {Isa::kGeneric, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
     if (std::string(forced) != ToString(isa)) continue;
     if (std::find(supported.begin(), supported.end(), isa) == supported.end()) {
       ThrowInvalid(kVariable, "=", forced, ": this processor has no ", forced,
@@ -23,7 +48,7 @@ Isa ChooseIsa() {
     }
     return isa;
   }
-  ThrowInvalid(kVariable, "=", forced, ": must be generic, avx2 or avx512");
+  ThrowInvalid(kVariable, "=", forced, ": must be generic, avx2, avx512 or amx");
 }
 
 }  // namespace
@@ -35,6 +60,8 @@ Isa CurrentIsa() {
 
 const char* ToString(Isa isa) {
   switch (isa) {
+    case Isa::kAmx:
+      return "amx";
     case Isa::kAvx512:
       return "avx512";
     case Isa::kAvx2:
@@ -53,6 +80,8 @@ std::vector<Isa> SupportedIsas() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
       isas.push_back(Isa::kAvx512);
+      static const bool has_amx = HasAmx();
+      if (has_amx) isas.push_back(Isa::kAmx);
     }
   }
 #endif

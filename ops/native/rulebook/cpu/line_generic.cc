@@ -32,6 +32,7 @@ const LineKernels& GenericLineKernels() {
 
 const LineKernels& LineKernelsOf(Isa isa) {
   switch (isa) {
+    case Isa::kAmx:
     case Isa::kAvx512:
       return Avx512LineKernels();
     case Isa::kAvx2:

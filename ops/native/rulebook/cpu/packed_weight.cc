@@ -23,6 +23,7 @@ namespace {
 
 const ConvKernels& KernelsOf(Isa isa) {
   switch (isa) {
+    case Isa::kAmx:
     case Isa::kAvx512:
       return Avx512ConvKernels();
     case Isa::kAvx2:
@@ -60,7 +61,8 @@ void CheckWeightShape(const WeightShape& shape) {
 }  // namespace cpu
 
 PackedWeight<Device::kCpu, float>::PackedWeight(const cpu::ConvKernels& kernels,
-                                                const float* weight, const WeightShape& shape)
+                                                const cpu::SplitKernels* split, const float* weight,
+                                                const WeightShape& shape)
     : kernels_(kernels),
       shape_(shape),
       depthwise_(shape.groups > 1 && shape.groups == shape.in_channels &&
@@ -81,6 +83,27 @@ PackedWeight<Device::kCpu, float>::PackedWeight(const cpu::ConvKernels& kernels,
   data_ =
       cpu::AllocateFloats(shape.kernel_volume * shape.groups * group_in_channels() * padded_group_);
   PackPanels(weight);
+  if (split != nullptr) PackSplit(split, weight);
+}
+
+void PackedWeight<Device::kCpu, float>::PackSplit(const cpu::SplitKernels* kernels,
+                                                  const float* weight) {
+  const int64_t inputs = shape_.in_channels, outputs = shape_.out_channels;
+  if (shape_.groups != 1 || inputs % cpu::kSplitChannels != 0 ||
+      outputs % cpu::kSplitChannels != 0) {
+    return;
+  }
+  const int64_t values = inputs * outputs;
+  split_data_ = cpu::AllocateFloats((shape_.kernel_volume * cpu::SplitPartsOf(values) + 1) / 2);
+  auto* packed = reinterpret_cast<uint16_t*>(split_data_.get());
+  for (int64_t k = 0; k < shape_.kernel_volume; ++k) {
+    if (!kernels->pack(weight + k * values, inputs, outputs,
+                       packed + k * cpu::SplitPartsOf(values))) {
+      split_data_.reset();
+      return;
+    }
+  }
+  split_ = kernels;
 }
 
 void PackedWeight<Device::kCpu, float>::PackPanels(const float* weight) {
@@ -113,8 +136,9 @@ PackedWeightPtr<Device::kCpu, float> PackWeight<Device::kCpu, float>(CpuContext&
                                                                      const float* weight,
                                                                      const WeightShape& shape) {
   cpu::CheckWeightShape(shape);
-  return PackedWeightPtr<Device::kCpu, float>(
-      new PackedWeight<Device::kCpu, float>(cpu::KernelsOf(CurrentIsa()), weight, shape));
+  const Isa isa = CurrentIsa();
+  return PackedWeightPtr<Device::kCpu, float>(new PackedWeight<Device::kCpu, float>(
+      cpu::KernelsOf(isa), isa == Isa::kAmx ? cpu::AmxSplitKernels() : nullptr, weight, shape));
 }
 
 }  // namespace rulebook

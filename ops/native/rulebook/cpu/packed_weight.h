@@ -11,6 +11,7 @@
 
 #include "convolution_kernels.h"
 #include "rulebook/convolution.h"
+#include "split_convolution.h"
 
 namespace rulebook {
 namespace cpu {
@@ -28,7 +29,9 @@ AlignedFloats AllocateFloats(int64_t count);
 template <>
 class PackedWeight<Device::kCpu, float> {
  public:
-  PackedWeight(const cpu::ConvKernels& kernels, const float* weight, const WeightShape& shape);
+  // `split` may be null.
+  PackedWeight(const cpu::ConvKernels& kernels, const cpu::SplitKernels* split, const float* weight,
+               const WeightShape& shape);
 
   const WeightShape& shape() const { return shape_; }
   const cpu::ConvKernels& kernels() const { return kernels_; }
@@ -50,6 +53,14 @@ class PackedWeight<Device::kCpu, float> {
                 column * group_in_channels(),
             panel_begin(panel + 1) - column};
   }
+  // Null where this layer is not for split convolution.
+  const cpu::SplitKernels* split() const { return split_; }
+  const uint16_t* split_weight(int64_t offset) const {
+    const int64_t values = shape_.in_channels * shape_.out_channels;
+    return reinterpret_cast<const uint16_t*>(split_data_.get()) +
+           offset * cpu::SplitPartsOf(values);
+  }
+
   // Depthwise: one weight a channel.
   const float* channel_weights(int64_t offset) const {
     return data_.get() + offset * shape_.out_channels;
@@ -57,6 +68,7 @@ class PackedWeight<Device::kCpu, float> {
 
  private:
   void PackPanels(const float* weight);
+  void PackSplit(const cpu::SplitKernels* kernels, const float* weight);
 
   const cpu::ConvKernels& kernels_;
   WeightShape shape_;
@@ -64,6 +76,8 @@ class PackedWeight<Device::kCpu, float> {
   int64_t padded_group_;
   std::vector<int64_t> panel_begin_;  // [panels + 1]
   cpu::AlignedFloats data_;
+  const cpu::SplitKernels* split_ = nullptr;
+  cpu::AlignedFloats split_data_;  // bfloat16
 };
 
 }  // namespace rulebook

@@ -51,6 +51,9 @@ struct ConvInputs {
   Activation activation;
 };
 
+// On a CPU whose instruction set is kAmx, layers of 32n to 32m channels multiply bfloat16 parts of
+// float32, no less accurately than float32 (see cpu/split_convolution.h).
+//
 // out [M, Co] = act(bias + residual[o] + sum_k W[k]^T x[neighbors[k, o]]), k ascending, float32
 // accumulation. A row's bits depend on its own pairs only, never on thread count or on the rows
 // beside it. Throws when a neighbor is >= inputs or < -1.
