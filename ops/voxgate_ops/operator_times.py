@@ -21,7 +21,7 @@ class OperatorTime(NamedTuple):
     Attributes:
         model: the session's configuration entry `voxgate.model`; "" for sessions without it.
         operator: as in the graph: `SparseConv`.
-        device: where it ran: `cpu`.
+        device: where it ran: `cpu` or `cuda`.
     """
 
     model: str
@@ -47,7 +47,8 @@ def operator_times() -> list[OperatorTime]:
     """The counts so far, of every operator that a session of this process has nodes of.
 
     The seconds of one model's operators add up to at most those of its runs: a session runs one
-    node at a time. Calls that failed count too.
+    node at a time. Calls that failed count too. On a GPU the seconds are those of its stream, and
+    of calls that it has finished.
 
     Raises:
         LibraryMissingError: the custom-operator library is missing or from another version.

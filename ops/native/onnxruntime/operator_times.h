@@ -22,9 +22,10 @@ extern "C" {
 typedef struct VoxgateOperatorTime {
   const char* model;
   const char* operator_name; /* as in the graph: "SparseConv" */
-  const char* device;        /* "cpu" */
+  const char* device;        /* "cpu" or "cuda" */
   uint64_t calls;            /* calls that failed count too */
-  uint64_t nanoseconds;      /* wall time of those calls */
+  uint64_t nanoseconds;      /* wall time of those calls; on a GPU that of its stream, which is
+                                added once it has passed and somebody asks or calls again */
 } VoxgateOperatorTime;
 
 /* Writes up to `capacity` rows and returns how many there are; ask again with more room when that

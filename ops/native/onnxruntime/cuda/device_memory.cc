@@ -1,5 +1,5 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
-#include "cuda/device_memory.h"
+#include "device_memory.h"
 
 #include <exception>
 #include <string>

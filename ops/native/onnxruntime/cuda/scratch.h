@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "cuda/device_memory.h"
+#include "device_memory.h"
 
 struct CUstream_st;
 
