@@ -54,6 +54,8 @@ __global__ void __launch_bounds__(kThreadsOf<kColumns>) ConvolveFloat(Problem pr
   const TilePlace place = PlaceOfBlock<kRows, kColumns>(problem);
   FindOffsets<kRows, kThreads>(problem, place.row, has_pairs);
 
+  const int32_t pitch = problem.groups * problem.group_inputs;
+  const float* group_features = problem.features + place.group * problem.group_inputs;
   int32_t rows[kPasses];  // input rows for the features that this thread copies
   const auto find_rows = [&](int32_t offset) {
     if (offset >= problem.volume) return;
@@ -72,9 +74,7 @@ __global__ void __launch_bounds__(kThreadsOf<kColumns>) ConvolveFloat(Problem pr
       const int row = thread / kWides + pass * (kThreads / kWides);
       if (wide == 0) present[buffer][row] = rows[pass] >= 0;
       if (rows[pass] < 0 || channel >= problem.depth) continue;
-      const float* from =
-          problem.features +
-          (static_cast<int64_t>(rows[pass]) * problem.groups + place.group) * problem.group_inputs;
+      const float* from = group_features + static_cast<int64_t>(rows[pass]) * pitch;
       float4* to = &features[buffer][row][wide];
       if (problem.copied == sizeof(float4)) {
         __pipeline_memcpy_async(to, from + channel, sizeof(float4));
