@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,20 @@ def needed(library: Path) -> set[str]:
 SYSTEM = {"libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "libpthread.so.0"}
 
 
-def test_the_operator_library_exports_registration_and_times() -> None:
-    assert exported(operators_library()) == {"RegisterCustomOps", "VoxgateOperatorTimes"}
+def test_the_operator_library_exports_its_functions_only() -> None:
+    assert exported(operators_library()) == {
+        "RegisterCustomOps",
+        "VoxgateCudaDeviceCount",
+        "VoxgateHasCuda",
+        "VoxgateOperatorTimes",
+    }
+
+
+def test_the_operator_library_tells_of_its_gpus_without_a_driver_too() -> None:
+    library = ctypes.CDLL(str(operators_library()))
+    has_cuda, devices = library.VoxgateHasCuda(), library.VoxgateCudaDeviceCount()
+    assert has_cuda in (0, 1)
+    assert 0 <= devices <= 1024 * has_cuda
 
 
 @pytest.mark.parametrize("pattern", ["libvoxgate_onnxruntime.so", "_native*.so"])
