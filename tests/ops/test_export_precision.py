@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from onnx import TensorProto
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 import voxgate_ops.nn as spconv
 from voxgate_ops import models
 from voxgate_ops.errors import ExportError
-from voxgate_ops.export import Voxelizer, export_onnx, verification
+from voxgate_ops.export import Voxelizer, export_onnx, exporter, verification
+from voxgate_ops.export.precision import LowPrecision, lower
 from voxgate_ops.export.row_sets import match_rows
 from voxgate_ops.inspection import summarize
 from voxgate_ops.metadata import OutputMetadata, Precision, read_metadata
@@ -321,6 +323,19 @@ def test_a_network_that_cancels_is_refused(tmp_path: Path):
     network = Function(cancel, one, back)
     with pytest.raises(ExportError, match="disagrees with eager torch.*allowed"):
         save(network, tmp_path / "m.onnx", "fp16")
+
+
+def test_a_wrong_graph_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def lower_wrongly(model: ir.Model, precision: LowPrecision) -> None:
+        lower(model, precision)
+        conv = next(node for node in model.graph if node.op_type == "SparseConv")
+        conv.attributes["activation"] = ir.AttrString("activation", "leaky_relu")
+        conv.attributes["alpha"] = ir.AttrFloat32("alpha", 0.2)
+
+    monkeypatch.setattr(exporter, "lower", lower_wrongly)
+    with pytest.raises(ExportError, match="'out' disagrees with eager torch"):
+        save(Layers(subm(4, 8), nn.ReLU()), tmp_path / "m.onnx", "fp16")
+    assert not list(tmp_path.iterdir())
 
 
 # --- rows that values choose ----------------------------------------------------------------------
