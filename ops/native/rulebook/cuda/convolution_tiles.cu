@@ -1,4 +1,6 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
+#include <iterator>
+
 #include "convolution_tiles.h"
 
 namespace rulebook::cuda {
@@ -30,41 +32,34 @@ struct Entry {
   Tile tile;
 };
 
+constexpr Entry Argued(int32_t out_channels, int64_t elements, Tile tile) {
+  return {Evidence::kArgued,
+          kAnyArithmetic,
+          kAnyGeneration,
+          kAnyChannels,
+          out_channels,
+          elements,
+          tile};
+}
+
 // The first entry that fits is taken. Measured entries go first, the fewest channels and elements
 // before the most.
 //
-// The argued ones: a tile is as wide as the channels, up to 64, so that features are gathered once.
-// Of these the larger reads weights and features from memory less often, the smaller fills the GPU
-// sooner. The larger is taken once it makes two blocks for each multiprocessor, so that one block's
-// products hide the other's copies. So many are resident at once by registers and shared memory
-// (docs/cuda.md), so there is no second wave that is nearly empty; with more blocks it is one of
-// several.
+// The argued ones: a tile is as wide as the channels, up to 64, so that features are gathered once,
+// but for the smallest problems. Of these the larger reads weights and features from memory less
+// often, the smaller fills the GPU sooner. The larger is taken once it makes two blocks for each
+// multiprocessor, so that one block's products hide the other's copies. So many are resident at
+// once by registers and shared memory (docs/cuda.md), so there is no second wave that is nearly
+// empty; with more blocks it is one of several.
 constexpr Entry kTable[] = {
     // Measured: none yet.
-    {Evidence::kArgued, kAnyArithmetic, kAnyGeneration, kAnyChannels, 16, kAnyElements, {64, 16}},
-    {Evidence::kArgued, kAnyArithmetic, kAnyGeneration, kAnyChannels, 32, 2 * 64 * 32, {32, 32}},
-    {Evidence::kArgued, kAnyArithmetic, kAnyGeneration, kAnyChannels, 32, kAnyElements, {64, 32}},
-    {Evidence::kArgued,
-     kAnyArithmetic,
-     kAnyGeneration,
-     kAnyChannels,
-     kAnyChannels,
-     2 * 64 * 64,
-     {32, 32}},
-    {Evidence::kArgued,
-     kAnyArithmetic,
-     kAnyGeneration,
-     kAnyChannels,
-     kAnyChannels,
-     2 * 128 * 64,
-     {64, 64}},
-    {Evidence::kArgued,
-     kAnyArithmetic,
-     kAnyGeneration,
-     kAnyChannels,
-     kAnyChannels,
-     kAnyElements,
-     {128, 64}},
+
+    Argued(16, kAnyElements, {64, 16}),             // the narrowest
+    Argued(32, 2 * 64 * 32, {32, 32}),              // less than two blocks of 64 x 32
+    Argued(32, kAnyElements, {64, 32}),             // two or more
+    Argued(kAnyChannels, 2 * 64 * 64, {32, 32}),    // less than two of 64 x 64
+    Argued(kAnyChannels, 2 * 128 * 64, {64, 64}),   // less than two of 128 x 64
+    Argued(kAnyChannels, kAnyElements, {128, 64}),  // two or more
 };
 
 }  // namespace

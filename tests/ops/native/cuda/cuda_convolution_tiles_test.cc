@@ -35,12 +35,12 @@ void CheckTilesAgree(const Layer& layer, bool tf32) {
 }  // namespace
 
 TEST(EveryTileGivesTheSameBytes) {
-  for (const int64_t in_channels : {5, 16, 48}) {
+  for (const int64_t in_channels : {5, 48}) {
     for (const int64_t out_channels : {3, 72}) {
       for (const int64_t groups : {1, 2}) {
         Layer layer;
         layer.outputs = 150;
-        layer.volume = 11;
+        layer.volume = 9;
         layer.in_channels = groups * in_channels;
         layer.out_channels = groups * out_channels;
         layer.groups = groups;
