@@ -69,9 +69,14 @@ class Worker:
     """A child process that runs `serve`; use as a context manager."""
 
     def __init__(
-        self, python: Path | str, module: str, root: Path, environment: dict[str, str] | None = None
+        self,
+        python: Path | str,
+        module: str,
+        root: Path,
+        environment: dict[str, str] | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
-        command: Sequence[str] = [str(python), "-m", module]
+        command = [str(python), "-m", module, *arguments]
         self.name = module
         self._process = subprocess.Popen(
             command,
