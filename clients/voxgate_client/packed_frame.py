@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import UTC, datetime
 
-from voxgate_client.messages import Frame, frame_message
+from voxgate_client.messages import Frame, frame_message, varint
 from voxgate_protos import voxel_inference_pb2 as pb
 
 _FRAME_TAG = bytes([pb.StreamRequest.FRAME_FIELD_NUMBER << 3 | 2])  # 2: length-delimited
@@ -45,14 +45,5 @@ class PackedFrame:
             head.captured_at.FromDatetime(captured_at.astimezone(UTC))
         # Serialised messages one after the other are their fields together.
         stamp = head.SerializeToString()
-        length = _varint(len(stamp) + len(self.body))
+        length = varint(len(stamp) + len(self.body))
         return b"".join((_FRAME_TAG, length, stamp, self.body))
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

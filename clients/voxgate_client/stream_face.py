@@ -20,8 +20,8 @@ from voxgate_client.messages import (
     Notice,
     QueuePolicy,
     StreamOptions,
+    frame_request,
     open_message,
-    pack_frame,
 )
 from voxgate_client.packed_frame import PackedFrame
 from voxgate_client.stream_core import StreamCore
@@ -102,11 +102,9 @@ class StreamFace:
     def _pack(self, frame: Frame | PackedFrame, frame_id: str, moment: datetime | None) -> bytes:
         if isinstance(frame, PackedFrame):
             return frame.request(frame_id, moment)
-        request = pb.StreamRequest()
         moment = moment or frame.captured_at
         named = dataclasses.replace(frame, frame_id=frame_id, captured_at=moment)
-        pack_frame(request.frame, named, self._core.max_frame_bytes)
-        return request.SerializeToString()
+        return frame_request(named, self._core.max_frame_bytes)
 
     def _tell(self, notices: list[Notice]) -> None:
         """Keeps notices and hands them to the caller's callback, whose errors are its own."""

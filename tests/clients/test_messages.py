@@ -15,6 +15,7 @@ from voxgate_client import Frame, MessageError
 from voxgate_client.messages import (
     chunk_messages,
     frame_message,
+    frame_request,
     parse_model,
     parse_tensor,
     split_frame,
@@ -40,6 +41,23 @@ def test_points_are_sent_as_their_bytes() -> None:
 def test_any_layout_is_sent_row_major_little_endian(array: np.ndarray) -> None:
     message = frame_message(Frame(array, frame_id="a"))
     assert message.points.points == np.ascontiguousarray(array, "<f4").tobytes()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame(POINTS, frame_id="a", sensor_id="s", captured_at=datetime(2026, 1, 2, tzinfo=UTC)),
+        Frame(POINTS.T, frame_id="a"),
+        Frame(POINTS[:0], frame_id="a"),
+        Frame(None, COORDS, POINTS[:2], "ä" * 60),
+        Frame(None, COORDS * 70000, POINTS[:2, ::2].astype(np.float16), "a"),
+        Frame(None, COORDS[:0], POINTS[:0], "a"),
+        Frame(np.zeros((1 << 15, 4), np.float32), frame_id="a"),
+    ],
+)
+def test_a_request_is_the_message_that_protobuf_would_write(frame: Frame) -> None:
+    request = pb.StreamRequest.FromString(frame_request(frame))
+    assert request == pb.StreamRequest(frame=frame_message(frame))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +100,8 @@ def test_frames_that_cannot_be_sent(frame: Frame, message: str) -> None:
 
 def test_frame_above_the_servers_limit() -> None:
     assert frame_message(Frame(POINTS, frame_id="a"), max_bytes=48)
+    with pytest.raises(MessageError, match="48 bytes"):
+        frame_request(Frame(POINTS, frame_id="a"), max_bytes=47)
     with pytest.raises(MessageError, match="frame a: 48 bytes, the server takes at most 47"):
         frame_message(Frame(POINTS, frame_id="a"), max_bytes=47)
 
