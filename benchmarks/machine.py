@@ -36,7 +36,7 @@ def describe() -> dict[str, str | int | float]:
     flags = set(_cpu_field("flags").split())
     return {
         "processor": _cpu_field("model name") or platform.processor() or platform.machine(),
-        "vector_sets": " ".join(f for f in ("avx2", "fma", "avx512f") if f in flags),
+        "vector_sets": " ".join(f for f in ("avx2", "fma", "avx512f", "amx_bf16") if f in flags),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
