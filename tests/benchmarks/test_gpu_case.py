@@ -32,10 +32,10 @@ def test_it_compares_a_rulebook_layers_and_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("torch", reason="the network is exported here")
-    precisions = ("fp32", "fp16")
+    precisions = ("fp32",)  # the others take longer on a CPU
     monkeypatch.setattr(cases.cuda, "LAYERS", ((1, 16), (4, 64)))
     monkeypatch.setattr(cases.cuda, "PRECISIONS", precisions)
-    monkeypatch.setattr(cases.cuda, "AGREEMENT", {"fp32": 1e-6, "fp16": 1e-6})
+    monkeypatch.setattr(cases.cuda, "AGREEMENT", {"fp32": 1e-6})
     context = StandInContext(1, [1], True, tmp_path)
     points = sites.simulated_points(columns=300)
     context.scan = sites.Scan("simulated street", *sites.voxelize(points), points)
@@ -50,7 +50,7 @@ def test_it_compares_a_rulebook_layers_and_the_network(
     rates = [row.figures.get("TFLOP/s", 0.0) for row in result.rows]
     assert [rate > 0 for rate in rates] == ["->" in row.name for row in result.rows]
     assert all("ratio" in row.figures for row in result.rows[::2])
-    assert [target.value for target in result.targets] == [0.0, 0.0]
+    assert [target.value for target in result.targets] == [0.0]
 
 
 def test_without_a_gpu_it_says_so_and_ends_well() -> None:
