@@ -1,6 +1,7 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 //
 // Scratch memory by stream, on an allocator that can run out.
+#define ORT_API_MANUAL_INIT  // the test brings the functions
 #include <onnxruntime_cxx_api.h>
 
 #include <cstdlib>
