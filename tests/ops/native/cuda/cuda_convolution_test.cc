@@ -95,7 +95,7 @@ TEST(LargeKernelsWithFewPairs) {
   layer.in_channels = 20;
   const std::vector<std::vector<int32_t>> cases = {{},   {0},      {342},         {31},
                                                    {32}, {63, 64}, {0, 130, 341}, {5, 6, 7, 300}};
-  OnDevices([&](CudaContext& context) {
+  const auto run = [&](CudaContext& context) {
     Tf32Context tf32(context);
     for (const std::vector<int32_t>& offsets : cases) {
       CheckPairs<float>(context, layer, offsets);
@@ -103,7 +103,8 @@ TEST(LargeKernelsWithFewPairs) {
       CheckPairs<Float16>(context, layer, offsets);
       CheckPairs<BFloat16>(context, layer, offsets);
     }
-  });
+  };
+  OnDevices(run, 1);
 }
 
 TEST(RowsThatAreNotAligned) {
