@@ -247,11 +247,11 @@ def test_kernels_are_tabled() -> None:
     assert table.startswith("nvcc 13.0.88. ")
     rows = [line for line in table.splitlines() if line.startswith("| `")]
     assert rows == [
-        "| `Tile<half, 64>` | 1 | `convolution.cu` | 128 | 128 · 128 · 64 | 1,000 | 4,096 | 0 "
+        "| `Tile<half, 64>` | 1 | `convolution.cu` | 128 | 128 · 128 · 64 | 1,000 | 4,096 | 0 | 0 "
         "| 25 · 33 · 50 | registers |",
-        "| `Pool` | 2 | `pooling.cu` | 256 | 32 · 32 · 32–40 | 1,000 | 0 | 0 "
+        "| `Pool` | 2 | `pooling.cu` | 256 | 32 · 32 · 32–40 | 1,000 | 0 | 0 | 0 "
         "| 100 · 100 · 75–100 | warps · warps · registers, warps |",
-        "| `Sort` | 1 | `algorithms.cu` | – | 50 | 1,000 | – | 0 | – | – |",
+        "| `Sort` | 1 | `algorithms.cu` | – | 50 | 1,000 | – | 0 | 0 | – | – |",
     ]
     with pytest.raises(ValueError, match="no emulated test launches Tile<half, 64>"):
         kernel_table.render(uses, {use.name: blocks[use.name] for use in uses[3:9]}, "13.0.88")
@@ -286,10 +286,10 @@ def written_rows() -> dict[tuple[str, str], list[str]]:
 
 
 def test_no_convolution_kernel_is_said_to_spill() -> None:
-    spilled = kernel_table.HEAD.index("spilled")
+    stack, spilled = kernel_table.HEAD.index("stack"), kernel_table.HEAD.index("spilled")
     rows = {key: row for key, row in written_rows().items() if key[0].startswith("convolution")}
     assert len(rows) > 15
-    assert {row[spilled] for row in rows.values()} == {"0"}
+    assert {(row[stack], row[spilled]) for row in rows.values()} == {("0", "0")}
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +331,11 @@ def test_the_page_has_the_figures_of_the_build(built: list[ptxas.KernelUse]) -> 
         pytest.skip(f"the page's figures are from another nvcc than {version}")
     place = kernel_table.HEAD.index
     for (source, name), row in written_rows().items():
-        for column, value in (("registers", "registers"), ("shared, static", "shared_bytes")):
+        for column, value in (
+            ("registers", "registers"),
+            ("shared, static", "shared_bytes"),
+            ("stack", "stack_bytes"),
+        ):
             for architecture in ("sm_80", "sm_90"):
                 values = [
                     getattr(use, value)
