@@ -14,9 +14,10 @@ from pathlib import Path
 
 def has_gpu() -> bool:
     try:
-        return subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False)
     except OSError:
         return False
+    return listed.returncode == 0
 
 
 pyproject = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
