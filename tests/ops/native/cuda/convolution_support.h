@@ -104,6 +104,7 @@ std::vector<T> OnDevice(CudaContext& context, const Case<T>& c, const RunOptions
     packed = rulebook::PackWeight<kCuda, T>(context, weight.get(), c.layer.shape());
   }
   const DeviceArray<T> out(context, skipped + c.layer.outputs * c.layer.out_channels);
+  rulebook::cuda::FillBytes(context, out.get(), 0, skipped);  // read back with the rest
   rulebook::ConvInputs<T> in;
   in.features = features.get() + skipped;
   in.inputs = c.layer.inputs();

@@ -153,6 +153,17 @@ TEST(ALongGroupIsAddedInOrder) {
   CheckReduce<rulebook::Float16>(3000, 3, 1, ReduceMode::kMean);
 }
 
+TEST(OnlyNansOfOtherBitsAreTheSameBytes) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  CHECK(support::SameBytes<float>({1, nan}, {1, -nan}));
+  CHECK(support::SameBytes<rulebook::Float16>({{0x7FFF}}, {{0xFE00}}));
+  CHECK(support::SameBytes<rulebook::BFloat16>({{0x7FFF}}, {{0x7FC0}}));
+  CHECK(!support::SameBytes<float>({1, nan}, {1, 1}));
+  CHECK(!support::SameBytes<float>({1, 0.0F}, {1, -0.0F}));
+  CHECK(!support::SameBytes<rulebook::Float16>({{0x7C00}}, {{0x7E00}}));
+  CHECK(!support::SameBytes<int32_t>({1}, {1, 2}));
+}
+
 TEST(NanAndSignedZeros) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> x = {nan, 1, 2, nan, -0.0F, -0.0F, 0, -0.0F, -0.0F};

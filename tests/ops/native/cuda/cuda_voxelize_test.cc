@@ -1,12 +1,11 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <optional>
 #include <vector>
 
 #include "check.h"
-#include "device_support.h"
+#include "element_support.h"
 #include "rulebook/voxelize.h"
 
 using rulebook::CudaContext;
@@ -68,15 +67,6 @@ Voxelized OnDevice(CudaContext& context, const Points& points, const VoxelizeOpt
   return {{axes, coords->Read()}, features->Read(), point_voxel.Read()};
 }
 
-// The same bits, except that a NaN's are not looked at.
-void CheckSameFloats(const std::vector<float>& a, const std::vector<float>& b) {
-  CHECK_EQ(a.size(), b.size());
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (std::isnan(a[i]) && std::isnan(b[i])) continue;
-    CHECK(std::memcmp(&a[i], &b[i], sizeof a[i]) == 0);
-  }
-}
-
 // The device's voxels are the CPU's. Returns these.
 Voxelized CheckCase(const Points& points, const VoxelizeOptions& options) {
   const auto pool = rulebook::MakeThreadPool(1);
@@ -85,7 +75,7 @@ Voxelized CheckCase(const Points& points, const VoxelizeOptions& options) {
     const Voxelized found = OnDevice(context, points, options);
     CHECK(found.coords == expected.coords);
     CHECK(found.point_voxel == expected.point_voxel);
-    CheckSameFloats(found.features, expected.features);
+    CHECK(support::SameBytes(found.features, expected.features));
   });
   return expected;
 }

@@ -71,11 +71,25 @@ std::vector<T> RandomElements(int64_t count, uint64_t seed) {
   return RoundAll<T>(Random(seed).Floats(count));
 }
 
-// NaN equals NaN, and 0 is not -0.
+template <typename T>
+bool IsNan(T value) {
+  if constexpr (std::is_integral_v<T>) {
+    return false;
+  } else {
+    const float widened = Widened(value);
+    return widened != widened;
+  }
+}
+
+// 0 is not -0, but any NaN equals any other: which one a sum has is each device's own.
 template <typename T>
 bool SameBytes(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() &&
-         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (std::memcmp(&a[i], &b[i], sizeof(T)) == 0) continue;
+    if (!IsNan(a[i]) || !IsNan(b[i])) return false;
+  }
+  return true;
 }
 
 // Calls body(T{}) for every element type of features.
