@@ -2,6 +2,7 @@
 //
 // cuda_host.h on the emulator, whose kernels run at once and on one device.
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -28,13 +29,26 @@ rulebook::CudaContext& ThreadContext() {
 }  // namespace cuda_emulation
 
 namespace rulebook {
+namespace {
+
+thread_local int scopes = 0;
+
+// As if every thread were new to the GPU, and the GPU were not the first.
+void NeedDevice(const char* what) {
+  if (scopes > 0) return;
+  std::fprintf(stderr, "%s: its device is not this thread's\n", what);
+  std::abort();
+}
+
+}  // namespace
 
 int CudaDeviceCount() noexcept { return 1; }
 
-CudaDeviceScope::CudaDeviceScope(int device) : before_(0), changed_(false) {
+CudaDeviceScope::CudaDeviceScope(int device) {
   if (device != 0) ThrowInvalid("device: cuda:", device, ", emulation has cuda:0 only");
+  ++scopes;
 }
-CudaDeviceScope::~CudaDeviceScope() = default;
+CudaDeviceScope::~CudaDeviceScope() { --scopes; }
 
 CudaStream::CudaStream() : stream_(cuda_emulation::ThreadContext().stream()) {}
 CudaStream::~CudaStream() = default;
@@ -45,8 +59,11 @@ PinnedMemory::PinnedMemory(size_t bytes) : memory_(std::malloc(bytes)) {
 }
 PinnedMemory::~PinnedMemory() { std::free(memory_); }
 
-CudaInterval::CudaInterval() : start_(new CUevent_st), stop_(new CUevent_st) {}
+CudaInterval::CudaInterval() : start_(new CUevent_st), stop_(new CUevent_st) {
+  NeedDevice("an interval is made");
+}
 CudaInterval::~CudaInterval() {
+  NeedDevice("an interval is destroyed");
   delete start_;
   delete stop_;
 }
@@ -63,6 +80,7 @@ void CudaInterval::Stop(CUstream_st* /*stream*/) noexcept {
 
 // Not at the first question: a GPU is behind its host.
 bool CudaInterval::Finished(uint64_t* nanoseconds) const noexcept {
+  NeedDevice("an interval is asked");
   *nanoseconds = 0;
   if (recorded_ && stop_->asked++ == 0) return false;
   const auto spent =

@@ -5,6 +5,7 @@
 
 namespace voxgate {
 
+using rulebook::CudaDeviceScope;
 using rulebook::CudaInterval;
 using rulebook::Device;
 
@@ -15,12 +16,22 @@ NodeClock<Device::kCuda>::NodeClock(OperatorCounter& counter, const NodeDevice<D
 
 NodeClock<Device::kCuda>::~NodeClock() {
   RemovePending(this);
-  CollectLocked();
+  try {
+    const CudaDeviceScope current(device_);
+    CollectLocked();
+    for (Slot& slot : slots_) slot.interval.reset();
+  } catch (const std::exception&) {  // the GPU is lost, and its times with it
+  }
 }
 
+// On whatever thread asks for the times.
 void NodeClock<Device::kCuda>::Collect() noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  CollectLocked();
+  try {
+    const CudaDeviceScope current(device_);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    CollectLocked();
+  } catch (const std::exception&) {  // nothing can be known of the GPU
+  }
 }
 
 void NodeClock<Device::kCuda>::CollectLocked() noexcept {
@@ -33,20 +44,18 @@ void NodeClock<Device::kCuda>::CollectLocked() noexcept {
 }
 
 CudaInterval* NodeClock<Device::kCuda>::Take() noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  CollectLocked();
-  for (Slot& slot : slots_) {
-    if (slot.state != State::kIdle) continue;
-    try {
-      if (slot.interval == nullptr) {  // the first calls only
-        const rulebook::CudaDeviceScope current(device_);
-        slot.interval = std::make_unique<CudaInterval>();
-      }
-    } catch (const std::exception&) {
-      return nullptr;  // the call itself will meet what is wrong, and say so
+  try {
+    const CudaDeviceScope current(device_);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    CollectLocked();
+    for (Slot& slot : slots_) {
+      if (slot.state != State::kIdle) continue;
+      // The first calls only.
+      if (slot.interval == nullptr) slot.interval = std::make_unique<CudaInterval>();
+      slot.state = State::kRunning;
+      return slot.interval.get();
     }
-    slot.state = State::kRunning;
-    return slot.interval.get();
+  } catch (const std::exception&) {  // the call itself will meet what is wrong, and say so
   }
   return nullptr;
 }

@@ -1,6 +1,8 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 //
 // cuda_host.h on CUDA.
+#include <cuda.h>
+
 #include "device.h"
 #include "rulebook/cuda_host.h"
 
@@ -8,14 +10,60 @@ namespace rulebook {
 
 using cuda::backend::Check;
 
+namespace {
+
+// Whether a call that may fail has not; one that has must not fail the next.
+bool Succeeded(cudaError_t status) {
+  if (status != cudaSuccess) cudaGetLastError();
+  return status == cudaSuccess;
+}
+
+// Functions of the driver, from the runtime: a host without a driver loads this library, too.
+struct Driver {
+  decltype(&cuCtxGetCurrent) get_context;
+  decltype(&cuCtxSetCurrent) set_context;
+};
+
+template <typename Function>
+void Find(const char* name, Function* function) {
+  void* found = nullptr;
+  cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
+  constexpr unsigned kVersion = 4000;  // CUDA 4.0, which brought them
+  Check(cudaGetDriverEntryPointByVersion(name, &found, kVersion, cudaEnableDefault, &result), name);
+#else
+  Check(cudaGetDriverEntryPoint(name, &found, cudaEnableDefault, &result), name);
+#endif
+  if (result != cudaDriverEntryPointSuccess) ThrowDeviceFailure("the driver has no ", name);
+  *function = reinterpret_cast<Function>(found);
+}
+
+const Driver& TheDriver() {
+  static const Driver driver = [] {
+    Driver found{};
+    Find("cuCtxGetCurrent", &found.get_context);
+    Find("cuCtxSetCurrent", &found.set_context);
+    return found;
+  }();
+  return driver;
+}
+
+}  // namespace
+
 CudaDeviceScope::CudaDeviceScope(int device) {
-  Check(cudaGetDevice(&before_), "device");
-  changed_ = before_ != device;
-  if (changed_) Check(cudaSetDevice(device), "device");
+  int current = 0;
+  Check(cudaGetDevice(&current), "device");
+  if (current == device) return;
+  const CUresult status = TheDriver().get_context(&before_);
+  if (status != CUDA_SUCCESS) {
+    ThrowDeviceFailure("CUDA context: cuCtxGetCurrent gave error ", static_cast<int>(status));
+  }
+  Check(cudaSetDevice(device), "device");
+  changed_ = true;
 }
 
 CudaDeviceScope::~CudaDeviceScope() {
-  if (changed_) cudaSetDevice(before_);
+  if (changed_) TheDriver().set_context(before_);
 }
 
 CudaStream::CudaStream() {
@@ -46,26 +94,22 @@ CudaInterval::~CudaInterval() {
 }
 
 void CudaInterval::Start(CUstream_st* stream) noexcept {
-  recorded_ = cudaEventRecord(start_, stream) == cudaSuccess;
+  recorded_ = Succeeded(cudaEventRecord(start_, stream));
 }
 
 void CudaInterval::Stop(CUstream_st* stream) noexcept {
-  recorded_ = recorded_ && cudaEventRecord(stop_, stream) == cudaSuccess;
+  recorded_ = recorded_ && Succeeded(cudaEventRecord(stop_, stream));
 }
 
 bool CudaInterval::Finished(uint64_t* nanoseconds) const noexcept {
   *nanoseconds = 0;
   if (!recorded_) return true;
   const cudaError_t status = cudaEventQuery(stop_);
-  if (status == cudaErrorNotReady) {
-    cudaGetLastError();  // the next launch must not report it
-    return false;
-  }
   float milliseconds = 0.0F;
-  if (status == cudaSuccess && cudaEventElapsedTime(&milliseconds, start_, stop_) == cudaSuccess) {
+  if (Succeeded(status) && Succeeded(cudaEventElapsedTime(&milliseconds, start_, stop_))) {
     *nanoseconds = static_cast<uint64_t>(static_cast<double>(milliseconds) * 1e6);
   }
-  return true;
+  return status != cudaErrorNotReady;
 }
 
 void CopyOnStream(CUstream_st* stream, void* to, const void* from, size_t bytes) {

@@ -7,12 +7,14 @@
 #include <cstddef>
 #include <cstdint>
 
+struct CUctx_st;     // CUcontext points to one
 struct CUevent_st;   // cudaEvent_t points to one
 struct CUstream_st;  // cudaStream_t points to one
 
 namespace rulebook {
 
-// Makes `device` the calling thread's current device until it goes out of scope. Throws Error.
+// Makes `device` the calling thread's current device until it goes out of scope. A thread that had
+// none has none again: to return to device 0, as the runtime would, starts that. Throws Error.
 class CudaDeviceScope {
  public:
   explicit CudaDeviceScope(int device);
@@ -21,8 +23,8 @@ class CudaDeviceScope {
   CudaDeviceScope& operator=(const CudaDeviceScope&) = delete;
 
  private:
-  int before_;
-  bool changed_;
+  CUctx_st* before_ = nullptr;  // of a thread without a device, too
+  bool changed_ = false;
 };
 
 // A stream of the current device, ordered with no other. Throws Error.
@@ -55,8 +57,9 @@ class PinnedMemory {
 };
 
 // The time a stream takes from one point to another, read without waiting for it. Belongs to the
-// device that is current when it is made. Throws Error when it cannot be made; afterwards what
-// fails is no interval, for whoever is timed must not fail.
+// device that is current when it is made, and wants it current when it is asked or destroyed: on a
+// thread that has none yet CUDA starts device 0. Throws Error when it cannot be made; afterwards
+// what fails is no interval, for whoever is timed must not fail.
 class CudaInterval {
  public:
   CudaInterval();
