@@ -92,8 +92,10 @@ endef
 # where there is none. The native ones ask for nvcc, CMake and a C++ compiler alone: no network.
 GPU_BUILD := build/gpu
 GPU_CMAKE = $(if $(wildcard $(CMAKE)),$(CMAKE),cmake)
+# Each process has a CUDA context, and memory of the GPU for it.
+GPU_JOBS ?= 4
 GPU_CTEST = $(if $(wildcard $(BIN)/ctest),$(BIN)/ctest,ctest) --test-dir $(GPU_BUILD) \
-  --output-on-failure --parallel $(JOBS) --no-tests=error
+  --output-on-failure --parallel $(GPU_JOBS) --no-tests=error
 
 .PHONY: test-gpu
 test-gpu: ## All that needs an NVIDIA GPU: tests, compute-sanitizer, benchmark
@@ -120,7 +122,7 @@ test-gpu-sanitize: test-gpu-build ## Run them under compute-sanitizer (ARGS='-R 
 .PHONY: test-gpu-python
 test-gpu-python: build ## Run the tests marked gpu
 	@if sh .ci/find_gpu; then \
-	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m gpu --require-gpu tests/gpu $(ARGS); fi
+	  $(BIN)/python -m pytest -n $(GPU_JOBS) --dist loadfile -m gpu --require-gpu tests/gpu $(ARGS); fi
 
 .PHONY: bench-gpu
 bench-gpu: build ## Measure against spconv's CUDA build
