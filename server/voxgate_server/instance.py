@@ -16,9 +16,12 @@ from voxgate_server.batch import BatchBuffers, HighWater, concatenate, split
 from voxgate_server.codec import Array, DecodedFrame, FrameSpec, OutputSpec
 from voxgate_server.errors import InternalError, InvalidFrame, ModelLimitExceeded
 
-# How the operators mark a limit that was passed, and ONNX Runtime and CUDA that memory ran out:
-# there is no code for either.
-_EXHAUSTED = ("resource exhausted", "Failed to allocate memory", "out of memory")
+# How the operators mark a limit that was passed, and ONNX Runtime, CUDA, cuBLAS and cuDNN that
+# memory ran out: there is no code for either.
+_EXHAUSTED = (
+    *("resource exhausted", "failed to allocate memory", "out of memory"),
+    *("alloc_failed", "allocation_failed", "allocation failed"),
+)
 _SHRINK = "memory.enable_memory_arena_shrinkage"
 _NO_ARENA = "memory arena shrink list"
 
@@ -109,7 +112,7 @@ class Instance:
         except Exception as error:  # ONNX Runtime's exceptions share no base but this
             if options.terminate:
                 raise InternalError("the run took too long and was stopped") from error
-            if any(mark in str(error) for mark in _EXHAUSTED):
+            if any(mark in str(error).lower() for mark in _EXHAUSTED):
                 raise ModelLimitExceeded(f"the model has no room for the frame: {error}") from error
             raise InternalError(f"the model failed: {error}") from error
         # Some versions of it hand out an input that is an output too as a view.

@@ -313,6 +313,9 @@ async def test_memory_of_a_gpu_that_cannot_be_given_back_costs_no_frame(
     [
         "Failed to allocate memory for requested buffer of size 4294967296",
         "CUDA failure 2: out of memory ; GPU=0",
+        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0",
+        "CUBLAS failure 3: the resource allocation failed ; GPU=0",
+        "CUDNN failure 5003: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED ; GPU=0",
     ],
 )
 async def test_memory_of_a_gpu_that_runs_out_is_a_limit(
