@@ -17,6 +17,10 @@ namespace {
 // leave results smaller than themselves, for which there is as much again.
 constexpr double kTf32Tolerance = 2e-3;
 
+// Of sums of factors that are tf32 already. Tensor cores cut off where float32 rounds, so that the
+// errors of a long sum have one sign.
+constexpr double kSumTolerance = 3e-5;
+
 // To 10 bits of mantissa, to the nearest.
 float RoundedToTf32(float value) {
   if (!std::isfinite(value) || value == 0.0F) return value;
@@ -32,8 +36,8 @@ Case<float> RoundedCase(Case<float> c) {
   return c;
 }
 
-// Near the reference; as near as float32 to that of the rounded factors; the same bytes however
-// threads are scheduled.
+// Near the reference; nearer to that of the rounded factors; the same bytes however threads are
+// scheduled.
 void CheckTf32(const Layer& layer, bool misaligned = false) {
   const Case<float> c(layer);
   const std::vector<double> expected = Expected(c);
@@ -43,7 +47,7 @@ void CheckTf32(const Layer& layer, bool misaligned = false) {
     Tf32Context tf32(context);
     const std::vector<float> result = OnDevice(tf32, c, {misaligned, nullptr});
     CheckResult(c, expected, result, kTf32Tolerance);
-    CheckResult(c, expected_of_rounded, result);
+    CheckResult(c, expected_of_rounded, result, kSumTolerance);
     if (!first) first = result;
     CHECK(SameBytes(result, *first));
   });
