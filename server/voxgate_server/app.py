@@ -95,7 +95,7 @@ class App:
                 *_KEEPALIVE,
             ),
         )
-        self._metrics_server = MetricsServer(self.metrics, lambda: self.ready, self.models.hung)
+        self._metrics_server = MetricsServer(self.metrics, lambda: self.ready, self.models.trouble)
         self._admin: AdminServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 

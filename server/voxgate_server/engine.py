@@ -31,7 +31,7 @@ from voxgate_server.model_signature import (
     output_infos,
     output_specs,
 )
-from voxgate_server.warm_up import WarmUp
+from voxgate_server.warm_up import WarmUp, synthetic_frame
 
 __all__ = [
     "Engine",
@@ -112,6 +112,7 @@ class Engine:
         self.instances = len(sessions)
         self.warm_up_runs = 0
         self.warm_up_seconds = 0.0
+        self.lost = ""  # why nothing runs on the GPU any more; only a new process can use it again
         self._name = options.name or "model"
         self._weight_bytes = weight_bytes
         self._instances = [Instance(session, self.frame_spec, self.device) for session in sessions]
@@ -329,11 +330,25 @@ class Engine:
                 run.started = True
                 executions = instance.execute(run.frames, run.outputs, run.options)
             except BaseException as error:  # whatever it is, whoever waits must hear of it
+                doubtful = isinstance(error, InternalError) and not run.abandoned
                 self._finish(run, _light(error))
+                if doubtful and self.device != "cpu":
+                    self._check_gpu(instance)
             else:
                 self._finish(run, executions)
                 del executions
             del run  # its arrays must not live until the next run
+
+    def _check_gpu(self, instance: Instance) -> None:
+        # Some errors of CUDA end all use of the GPU by this process: then nothing runs any more.
+        frame = synthetic_frame(self.frame_spec, self.metadata, 1)
+        try:
+            instance.execute([frame], list(self.outputs.values()), ort.RunOptions())
+        except InternalError as error:
+            self.lost = f"{self.device} is lost: {error}"
+            log.error("%s: %s", self._name, self.lost)
+        except RequestError:  # an answer, too
+            pass
 
     def _finish(self, run: _Run, outcome: list[Execution] | BaseException) -> None:
         self._unfinished.discard(run)

@@ -52,15 +52,17 @@ class ServedModels:
     def any_ready(self) -> bool:
         return any(not served.retired for served, _ in self._served.values())
 
-    def hung(self) -> str | None:
-        """Which model has a run that does not come back; None: none has."""
+    def trouble(self) -> str | None:
+        """Why the server should be restarted: a run that does not come back, a GPU that is lost.
+
+        None while all is well.
+        """
         for served, _ in self._served.values():
+            name = f"model {served.model.name} version {served.model.version}"
             if served.scheduler.hung:
-                model = served.model
-                limit = self._settings.max_execute
-                return (
-                    f"model {model.name} version {model.version}: a run has taken over {limit:g} s"
-                )
+                return f"{name}: a run has taken over {self._settings.max_execute:g} s"
+            if served.engine.lost:
+                return f"{name}: {served.engine.lost}"
         return None
 
     # Looking up ----------------------------------------------------------------------------------

@@ -167,3 +167,9 @@ def row_model(path: Path, *nodes: onnx.NodeProto, columns: int, **more: object) 
     outputs = [helper.make_tensor_value_info("out", _FLOAT, [None, columns])]
     described = metadata({"out": OutputMetadata(meaning="per_site")}, **more)
     return save(path, list(nodes), outputs, described)
+
+
+def cumulative_sum() -> list[onnx.NodeProto]:
+    """From the features to `out`, over all rows: an answer depends on the frames before."""
+    axis = helper.make_node("Constant", [], ["axis"], value_int=0)
+    return [axis, helper.make_node("CumSum", ["features", "axis"], ["out"])]

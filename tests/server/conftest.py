@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,11 @@ from tests.server.driver import Client
 from tests.server.models import points_model, refusing_model, voxel_model
 
 from voxgate_server.app import App
+from voxgate_server.engine import Engine, EngineOptions
 from voxgate_server.settings import Settings
 
 StartServer = Callable[..., Awaitable[Client]]
+Load = Callable[..., Engine]
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +63,18 @@ async def start_server(model_folder: Path) -> AsyncIterator[StartServer]:
 @pytest.fixture
 async def client(start_server: StartServer) -> Client:
     return await start_server()
+
+
+@pytest.fixture
+def load() -> Iterator[Load]:
+    """Loads models on one thread each, unless told otherwise; after the test each must close."""
+    engines: list[Engine] = []
+
+    def one(path: Path, **options: object) -> Engine:
+        values: dict[str, object] = {"threads": 1} | options
+        engines.append(Engine.load(path, EngineOptions(**values)))  # type: ignore[arg-type]
+        return engines[-1]
+
+    yield one
+    for engine in engines:
+        assert engine.close()

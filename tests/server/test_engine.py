@@ -8,19 +8,16 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import helper
 from tests.server.batch_models import (
     COLUMNS,
     GRID,
+    cumulative_sum,
     every_meaning,
     frame,
     looping,
@@ -28,6 +25,7 @@ from tests.server.batch_models import (
     row_model,
     save,
 )
+from tests.server.conftest import Load
 from tests.server.models import (
     exploding_model,
     overflowing_model,
@@ -36,33 +34,13 @@ from tests.server.models import (
     voxel_model,
 )
 
-from voxgate_ops import session
-from voxgate_ops.device import CUDA_PROVIDER, Device
 from voxgate_ops.errors import ModelError
 from voxgate_ops.metadata import OutputMetadata
-from voxgate_ops.session import ModelFile
-from voxgate_server.batch import HighWater
 from voxgate_server.codec import DecodedFrame
 from voxgate_server.engine import Engine, EngineOptions, Execution
 from voxgate_server.errors import InternalError, InvalidFrame, InvalidRequest, ModelLimitExceeded
 from voxgate_server.instance import Instance
 from voxgate_server.warm_up import synthetic_frame
-
-Load = Callable[..., Engine]
-
-
-@pytest.fixture
-def load() -> Iterator[Load]:
-    engines: list[Engine] = []
-
-    def one(path: Path, **options: object) -> Engine:
-        values: dict[str, object] = {"threads": 1} | options
-        engines.append(Engine.load(path, EngineOptions(**values)))  # type: ignore[arg-type]
-        return engines[-1]
-
-    yield one
-    for engine in engines:
-        assert engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -225,18 +203,10 @@ def test_which_models_take_batches(
     path = row_model(tmp_path / "told" / "model.onnx", identity, columns=4, batchable=False)
     assert not load(path).batchable
     # A cumulative sum over all rows: each answer depends on the frames before.
-    total = helper.make_node("CumSum", ["features", "batch_size"], ["out"])
     with caplog.at_level(logging.WARNING):
-        engine = load(row_model(tmp_path / "leaky" / "model.onnx", *_cumsum(total), columns=4))
+        engine = load(row_model(tmp_path / "leaky" / "model.onnx", *cumulative_sum(), columns=4))
     assert not engine.batchable
     assert "not the same bits: out" in caplog.text
-
-
-def _cumsum(total: onnx.NodeProto) -> list[onnx.NodeProto]:
-    axis = helper.make_node("Constant", [], ["axis"], value_int=0)
-    del total.input[:]
-    total.input.extend(["features", "axis"])
-    return [axis, total]
 
 
 def test_what_an_engine_says_of_itself(model: Path, load: Load) -> None:
@@ -248,88 +218,6 @@ def test_what_an_engine_says_of_itself(model: Path, load: Load) -> None:
     assert weights > 0
     assert 2 * weights <= engine.memory_bytes <= 2 * weights + (1 << 22)
     assert not engine.hung
-
-
-@pytest.fixture
-def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Sessions say that they run on cuda:1, and run on the CPU. Each one's `use_tf32` is noted."""
-    opened: list[bool] = []
-    file_open = ModelFile.open
-
-    def noted(self: ModelFile, *, use_tf32: bool = False, **given: Any) -> ort.InferenceSession:
-        assert self.device == Device(1)
-        opened.append(use_tf32)
-        return file_open(replace(self, device=Device()), **given)
-
-    monkeypatch.setattr(session, "choose_device", lambda name, library: Device(1))
-    monkeypatch.setattr(ModelFile, "open", noted)
-    monkeypatch.setattr(
-        ort.InferenceSession,
-        "get_provider_options",
-        lambda self: {CUDA_PROVIDER: {"device_id": "1"}, "CPUExecutionProvider": {}},
-    )
-    return opened
-
-
-def test_what_an_engine_on_a_gpu_says_of_itself(
-    model: Path, load: Load, on_a_gpu: list[bool]
-) -> None:
-    engine = load(model, device="auto", instances=2)
-    assert (engine.device, engine.instances) == ("cuda:1", 2)
-    assert engine.default_max_batch_sites == 400_000
-    assert on_a_gpu == [False, False]
-    load(model, device="cuda:1", use_tf32=True)
-    assert on_a_gpu == [False, False, True]
-
-
-def test_on_a_gpu_a_batch_may_change_the_last_bits(
-    tmp_path: Path, load: Load, on_a_gpu: list[bool], caplog: pytest.LogCaptureFixture
-) -> None:
-    total = helper.make_node("CumSum", ["features", "batch_size"], ["out"])
-    assert load(row_model(tmp_path / "model.onnx", *_cumsum(total), columns=4)).batchable
-    assert "not the same bits" not in caplog.text
-
-
-async def test_memory_of_a_gpu_that_cannot_be_given_back_costs_no_frame(
-    model: Path,
-    load: Load,
-    on_a_gpu: list[bool],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The session, which is really one on the CPU, has no arena `gpu:1`: ONNX Runtime refuses."""
-    engine = load(model)
-    monkeypatch.setattr(HighWater, "use", lambda self, size: True)
-    frame = synthetic_frame(engine.frame_spec, engine.metadata, 19)
-    for _ in range(3):
-        (execution,) = await engine.run([frame], list(engine.outputs.values()))
-        assert execution.batch_sites == 19
-    assert caplog.text.count("memory is kept that is no longer needed") == 1
-    assert "gpu:1" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        "Failed to allocate memory for requested buffer of size 4294967296",
-        "CUDA failure 2: out of memory ; GPU=0",
-        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0",
-        "CUBLAS failure 3: the resource allocation failed ; GPU=0",
-        "CUDNN failure 5003: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED ; GPU=0",
-    ],
-)
-async def test_memory_of_a_gpu_that_runs_out_is_a_limit(
-    model: Path, load: Load, monkeypatch: pytest.MonkeyPatch, said: str
-) -> None:
-    engine = load(model)
-    frame = synthetic_frame(engine.frame_spec, engine.metadata, 19)
-
-    def run(self: ort.InferenceSession, *given: object) -> None:
-        raise RuntimeError(said)
-
-    monkeypatch.setattr(ort.InferenceSession, "run", run)
-    with pytest.raises(ModelLimitExceeded, match="no room for the frame"):
-        await engine.run([frame], list(engine.outputs.values()))
 
 
 @pytest.mark.parametrize("options", [{"instances": 0}, {"device": "gpu"}, {"threads": 0}])

@@ -476,6 +476,9 @@ async def test_metrics_port(client: Client) -> None:
     assert (await client.http("/nothing"))[0] == 404
     assert (await client.http("/metrics", "POST"))[0] == 405
     assert await client.http("/livez", "HEAD") == (200, "")
+    client.app.repository.ready("voxels").engine.lost = "cuda:0 is lost: an illegal access"
+    said = "model voxels version 10: cuda:0 is lost: an illegal access\n"
+    assert await client.http("/livez") == (503, said)
 
 
 async def test_the_server_closes_while_a_model_is_being_unloaded(
