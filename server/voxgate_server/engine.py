@@ -45,6 +45,8 @@ __all__ = [
 _BATCH_SITES = {"cpu": 16_384, "cuda": 400_000}
 _CLOSE_SECONDS = 5.0
 _STOP_SECONDS = 1.0
+# Of GPUs that are lost. ONNX Runtime throws in destructors where it cannot free: the process would end.
+_unfreed: list[Instance] = []
 
 log = logging.getLogger(__name__)
 
@@ -304,6 +306,8 @@ class Engine:
             if not self._join(_STOP_SECONDS):
                 self._fail_waiting()
                 return False
+        if self.lost:
+            _unfreed.extend(self._instances)
         self._instances = []  # with them the sessions and their memory
         return True
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,9 +118,11 @@ async def test_a_gpu_on_which_nothing_runs_any_more_is_lost(
     engine = load(model)
     outputs = list(engine.outputs.values())
     broken = {19}
+    sessions = set()
     run = ort.InferenceSession.run
 
     def failing(self: ort.InferenceSession, names: list[str], feeds: Any, options: Any) -> Any:
+        sessions.add(weakref.ref(self))
         if len(feeds["features"]) in broken:
             raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
         return run(self, names, feeds, options)
@@ -136,3 +140,5 @@ async def test_a_gpu_on_which_nothing_runs_any_more_is_lost(
     await fails(2)
     assert engine.lost.startswith("cuda:1 is lost: ") and "illegal memory" in engine.lost
     assert engine.lost in caplog.text
+    assert await asyncio.to_thread(engine.close)
+    assert sessions and all(session() is not None for session in sessions)
