@@ -45,7 +45,8 @@ __all__ = [
 _BATCH_SITES = {"cpu": 16_384, "cuda": 400_000}
 _CLOSE_SECONDS = 5.0
 _STOP_SECONDS = 1.0
-# Of GPUs that are lost. ONNX Runtime throws in destructors where it cannot free: the process would end.
+# Of GPUs that are lost: ONNX Runtime throws in destructors where it cannot free their memory, which
+# would end the process.
 _unfreed: list[Instance] = []
 
 log = logging.getLogger(__name__)
