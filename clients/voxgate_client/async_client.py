@@ -20,12 +20,12 @@ from voxgate_client.channel import (
     DEFAULT_TIMEOUT_S,
     Endpoint,
 )
+from voxgate_client.frame_messages import pack_frame
 from voxgate_client.messages import (
     Frame,
     FrameResult,
     ModelDescription,
     StreamOptions,
-    pack_frame,
     parse_model,
     parse_result,
     rpc_error,

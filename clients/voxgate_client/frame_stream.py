@@ -15,15 +15,8 @@ import grpc
 
 from voxgate_client.channel import Endpoint
 from voxgate_client.frame_book import PendingFrame
-from voxgate_client.messages import (
-    Answer,
-    Frame,
-    StreamOptions,
-    VoxgateRpcError,
-    chunk_messages,
-    rpc_error,
-    split_frame,
-)
+from voxgate_client.frame_messages import chunk_messages, split_frame
+from voxgate_client.messages import Answer, Frame, StreamOptions, VoxgateRpcError, rpc_error
 from voxgate_client.packed_frame import PackedFrame
 from voxgate_client.stream_core import Connect, Pull
 from voxgate_client.stream_face import SERVER_CLOSED, STREAM_METHOD, StreamBehavior, StreamFace

@@ -6,7 +6,8 @@ from __future__ import annotations
 import dataclasses
 from datetime import UTC, datetime
 
-from voxgate_client.messages import Frame, frame_message, varint
+from voxgate_client.frame_messages import frame_message, varint
+from voxgate_client.messages import Frame
 from voxgate_protos import voxel_inference_pb2 as pb
 
 _FRAME_TAG = bytes([pb.StreamRequest.FRAME_FIELD_NUMBER << 3 | 2])  # 2: length-delimited

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from voxgate_client.backoff import Backoff
+from voxgate_client.frame_messages import frame_request
 from voxgate_client.messages import (
     Frame,
     ModelDescription,
     Notice,
     QueuePolicy,
     StreamOptions,
-    frame_request,
     open_message,
 )
 from voxgate_client.packed_frame import PackedFrame

@@ -25,8 +25,9 @@ from tests.server.models import points_model
 from tests.server.test_commands import serving
 
 from voxgate_client import VoxgateClient, read_points
+from voxgate_client.frame_messages import frame_message
 from voxgate_client.frame_source import prepare
-from voxgate_client.messages import FrameResult, frame_message, parse_model
+from voxgate_client.messages import FrameResult, parse_model
 from voxgate_client.simulator import SweepSimulator, write_sweep
 from voxgate_protos import voxel_inference_pb2 as pb
 

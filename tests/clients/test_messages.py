@@ -12,15 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxgate_client import Frame, MessageError
-from voxgate_client.messages import (
-    chunk_messages,
-    frame_message,
-    frame_request,
-    parse_model,
-    parse_tensor,
-    split_frame,
-    status_code,
-)
+from voxgate_client.frame_messages import chunk_messages, frame_message, frame_request, split_frame
+from voxgate_client.messages import parse_model, parse_tensor, status_code
 from voxgate_protos import voxel_inference_pb2 as pb
 
 POINTS = np.arange(12, dtype=np.float32).reshape(3, 4)
