@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "conversion_loops.h"
-#include "coords_text.h"
 #include "parallel.h"
 #include "site_index.h"
+#include "union_input.h"
 
 namespace rulebook {
 namespace {
@@ -90,26 +90,13 @@ void WriteRow(const Side<T>& a, int64_t i, const Side<T>& b, int64_t j, UnionMod
   if (i >= 0 && j >= 0) AddInto(b.features + j * b.channels, b.channels, out);
 }
 
-void CheckUnion(CoordsView coords_a, int64_t channels_a, CoordsView coords_b, int64_t channels_b,
-                UnionMode mode) {
-  cpu::CheckCoordsView("coords_a", coords_a);
-  cpu::CheckCoordsView("coords_b", coords_b);
-  if (coords_a.axes != coords_b.axes) {
-    ThrowInvalid("coords_b: ", coords_b.axes, " spatial axes, but coords_a have ", coords_a.axes);
-  }
-  if (mode == UnionMode::kSum && channels_a != channels_b) {
-    ThrowInvalid("features_b: ", channels_b, " channels, but features_a have ", channels_a,
-                 " and mode sum adds them");
-  }
-}
-
 }  // namespace
 
 template <Device D, typename T>
 void SparseUnion(Context<D>& context, CoordsView coords_a, const T* features_a, int64_t channels_a,
                  CoordsView coords_b, const T* features_b, int64_t channels_b, UnionMode mode,
                  FunctionRef<UnionSites<T>(int64_t)> allocate) {
-  CheckUnion(coords_a, channels_a, coords_b, channels_b, mode);
+  cpu::CheckUnion(coords_a, channels_a, coords_b, channels_b, mode);
   const cpu::KeyBox box = cpu::BoundingBox(context, coords_a, coords_b);
   Keys a(static_cast<size_t>(coords_a.rows));
   Keys b(static_cast<size_t>(coords_b.rows));

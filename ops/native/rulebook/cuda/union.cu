@@ -5,11 +5,12 @@
 #include <vector>
 
 #include "columns.h"
-#include "coords_text.h"
 #include "device.h"
 #include "element.h"
 #include "row_lanes.h"
 #include "rulebook/union.h"
+#include "site_search.h"
+#include "union_input.h"
 
 namespace rulebook {
 namespace cuda {
@@ -22,16 +23,6 @@ struct Report {
   int64_t pairs;         // kNone + the sites that are on both sides: one fill starts all three
 };
 
-// -1, 0 or 1: how site a compares with site b.
-template <int kColumns>
-__device__ inline int Compare(const int32_t* a, const int32_t* b) {
-#pragma unroll
-  for (int c = 0; c < kColumns; ++c) {
-    if (a[c] != b[c]) return a[c] < b[c] ? -1 : 1;
-  }
-  return 0;
-}
-
 // For every row of one side: how many rows of the other come before it and whether one is equal.
 template <int kColumns>
 __global__ void SearchOther(const int32_t* coords, int64_t rows, const int32_t* other,
@@ -41,20 +32,11 @@ __global__ void SearchOther(const int32_t* coords, int64_t rows, const int32_t* 
   bool found = false;
   if (row < rows) {
     const int32_t* site = coords + row * kColumns;
-    if (row > 0 && Compare<kColumns>(site - kColumns, site) >= 0) {
+    if (row > 0 && CompareSites<kColumns>(site - kColumns, site) >= 0) {
       AtomicMin(&report->unordered[side], row);
     }
-    int64_t low = 0;
-    int64_t high = other_rows;
-    while (low < high) {
-      const int64_t middle = low + (high - low) / 2;
-      if (Compare<kColumns>(other + middle * kColumns, site) < 0) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
-    }
-    found = low < other_rows && Compare<kColumns>(other + low * kColumns, site) == 0;
+    const int64_t low = LowerBound<kColumns>(other, other_rows, site);
+    found = IsSite<kColumns>(other, other_rows, low, site);
     before[row] = static_cast<int32_t>(low);
     paired[row] = found ? 1 : 0;
   }
@@ -120,19 +102,6 @@ __global__ void WriteB(const int32_t* coords, int64_t columns, int64_t rows, con
   }
 }
 
-void CheckUnion(CoordsView coords_a, int64_t channels_a, CoordsView coords_b, int64_t channels_b,
-                UnionMode mode) {
-  cpu::CheckCoordsView("coords_a", coords_a);
-  cpu::CheckCoordsView("coords_b", coords_b);
-  if (coords_a.axes != coords_b.axes) {
-    ThrowInvalid("coords_b: ", coords_b.axes, " spatial axes, but coords_a have ", coords_a.axes);
-  }
-  if (mode == UnionMode::kSum && channels_a != channels_b) {
-    ThrowInvalid("features_b: ", channels_b, " channels, but features_a have ", channels_a,
-                 " and mode sum adds them");
-  }
-}
-
 void CheckOrdered(CudaContext& context, const char* what, CoordsView coords, int64_t row) {
   if (row == kNone) return;
   const int64_t columns = coords.columns();
@@ -148,7 +117,7 @@ template <Device D, typename T>
 void SparseUnion(Context<D>& context, CoordsView coords_a, const T* features_a, int64_t channels_a,
                  CoordsView coords_b, const T* features_b, int64_t channels_b, UnionMode mode,
                  FunctionRef<UnionSites<T>(int64_t)> allocate) {
-  cuda::CheckUnion(coords_a, channels_a, coords_b, channels_b, mode);
+  cpu::CheckUnion(coords_a, channels_a, coords_b, channels_b, mode);
   const int64_t rows_a = coords_a.rows;
   const int64_t rows_b = coords_b.rows;
   const cuda::Scratch<cuda::Report> report(context, 1);
