@@ -54,7 +54,7 @@ class StreamQueue:
     Args:
         max_waiting: one more is refused.
         latest: at most one waits, and a newer one replaces it.
-        priority: higher goes first. Fixed once a frame waits.
+        priority: higher goes first. A changed one holds from the next time it gets in line.
         client: whose stream it is; "": a client's of its own.
     """
 
@@ -65,6 +65,8 @@ class StreamQueue:
     waiting: OrderedDict[Job[Any], None] = field(default_factory=OrderedDict, init=False)
     # The stream's place in line; None: served since it last waited, so it joins at the back.
     turn: int | None = field(default=None, init=False)
+    # What it stands in line by: its priority and turn as they were when it got there.
+    place: tuple[int, int] = field(default=(0, 0), init=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -196,7 +198,7 @@ class FrameQueue(Generic[Result]):
         stream = job.stream
         del stream.waiting[job]
         if not stream.waiting:
-            del self._line[_place(stream)]
+            del self._line[stream.place]
         return True
 
     def expire(self, now: float) -> list[Job[Result]]:
@@ -264,24 +266,21 @@ class FrameQueue(Generic[Result]):
         if not stream.waiting:
             if stream.turn is None:
                 stream.turn = next(_turns)
-            self._line[_place(stream)] = stream
+            self._line_up(stream, stream.turn)
         stream.waiting[job] = None
 
     def _serve(self, stream: StreamQueue, job: Job[Result]) -> None:
         """Take out the oldest frame of the stream in front and send the stream to the back."""
-        place = _place(stream)
         self.remove(job)
         if stream.waiting:
-            del self._line[place]
-            stream.turn = next(_turns)
-            self._line[_place(stream)] = stream
+            del self._line[stream.place]
+            self._line_up(stream, next(_turns))
         else:
             stream.turn = None
 
-
-def _place(stream: StreamQueue) -> tuple[int, int]:
-    assert stream.turn is not None
-    return -stream.priority, stream.turn
+    def _line_up(self, stream: StreamQueue, turn: int) -> None:
+        stream.turn, stream.place = turn, (-stream.priority, turn)
+        self._line[stream.place] = stream
 
 
 def _client(stream: StreamQueue) -> object:

@@ -39,6 +39,7 @@ class OpenStream:
         self._latest = request.policy == pb.LATEST
         asked = request.max_queued_frames or settings.queued_frames
         self.max_queued_frames = 1 if self._latest else min(asked, settings.max_queued_frames)
+        self._asked_priority = request.priority
         self._priority = client.clip_priority(request.priority)
         self._client = client.key
         self._unusable: RequestError | None = None
@@ -83,6 +84,10 @@ class OpenStream:
             self._unusable = None
         except InvalidRequest as error:
             self._unusable = error
+
+    def recheck(self, client: Client) -> None:
+        """Take over the priority that the client may use by now."""
+        self._priority = self.queue.priority = client.clip_priority(self._asked_priority)
 
     def check_usable(self) -> None:
         """Raise what a new frame is to be answered with if the model has gone or changed."""

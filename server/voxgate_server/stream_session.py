@@ -180,6 +180,7 @@ class StreamSession:
         self._account.update(self.client)
         if self.open is not None:
             self._models.check_visible(self.open.served.model.name, self.client)
+            self.open.recheck(self.client)
 
     def end(self, error: RequestError) -> None:
         """End the stream with this error's status, which answers its open frames."""

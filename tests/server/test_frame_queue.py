@@ -98,6 +98,18 @@ def test_higher_priority_first() -> None:
     assert batches(queue_of(*jobs)) == ["h1 h2 m l"]
 
 
+def test_a_changed_priority_holds_from_the_next_time_in_line() -> None:
+    demoted, promoted, other = fifo(7), fifo(-3), fifo(0)
+    jobs = [new_job(s, f"{n}{i}") for n, s in (("d", demoted), ("p", promoted)) for i in range(3)]
+    queue = queue_of(*jobs, new_job(other, "o"), limits=BatchLimits(100, 1))
+    demoted.priority, promoted.priority = -5, 5
+    # Each has its place still: from the frame after its next on, it stands at the new one.
+    assert batches(queue) == ["d0", "o", "p0", "p1", "p2", "d1", "d2"]
+    queue.put(new_job(demoted, "d"), 0.0)
+    queue.put(new_job(promoted, "p"), 0.0)
+    assert batches(queue) == ["p", "d"]
+
+
 def test_a_frame_of_higher_priority_that_does_not_fit_is_not_passed_by_lower_ones() -> None:
     jobs = [new_job(fifo(1), "h1", 60), new_job(fifo(1), "h2", 60), new_job(fifo(0), "l", 1)]
     assert batches(queue_of(*jobs, limits=BatchLimits(100, 100))) == ["h1", "h2 l"]

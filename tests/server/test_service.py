@@ -520,6 +520,30 @@ async def test_a_token_that_loses_a_model_loses_its_streams(start_server, tmp_pa
     await kept.done_writing()
 
 
+async def test_a_changed_priority_reaches_open_streams(start_server, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.yaml"
+    entry = f"- name: robot\n  sha256: {hashlib.sha256(b'secret').hexdigest()}\n  max_priority: "
+    path.write_text(entry + "3\n")
+    client = await start_server(tokens=path, credentials_interval=0.02)
+    call = client.channel.stream_stream(
+        "/voxgate.v1.VoxelInference/StreamInfer",
+        response_deserializer=pb.StreamResponse.FromString,
+    )(metadata=(("authorization", "Bearer secret"),))
+    wanted = pb.StreamOpen(model="voxels", priority=5)
+    await call.write(pb.StreamRequest(open=wanted).SerializeToString())
+    await call.read()
+    (session,) = client.app.service._sessions
+    assert session.open.queue.priority == 3
+    for granted, holds in ((1, 1), (9, 5)):
+        path.write_text(f"{entry}{granted}\n")
+        async with asyncio.timeout(10):
+            while session.open.queue.priority != holds:
+                await asyncio.sleep(0.01)
+    await call.write(pb.StreamRequest(frame=frame("a")).SerializeToString())
+    assert (await call.read()).result.frame_id == "a"
+    await call.done_writing()
+
+
 async def test_who_reads_no_answers_does_not_stop_the_others(start_server, monkeypatch) -> None:
     monkeypatch.setattr(voxel_service, "STALL_SECONDS", 0.2)
     limits = dict.fromkeys(("max_in_flight_bytes", "max_client_in_flight_bytes"), 200_000)
