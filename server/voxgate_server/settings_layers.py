@@ -152,7 +152,9 @@ def _explain(item: ErrorDetails, origins: Mapping[str, str]) -> str:
         return f"{context['message']} ({sources})"
     name = str(item["loc"][0])
     field = fields()[name]
-    value = "a value that is not shown" if _is_secret(field) else repr(item["input"])
+    given = item["input"]
+    hidden = _is_secret(field) or (isinstance(given, str) and _has_credentials(given))
+    value = "a value that is not shown" if hidden else repr(given)
     return f"{name}: {item['msg']}, got {value} ({_source(origins[name])}). {field.description}"
 
 
@@ -162,6 +164,11 @@ def _source(origin: str) -> str:
 
 def _is_secret(field: FieldInfo) -> bool:
     return SecretStr in (field.annotation, *getattr(field.annotation, "__args__", ()))
+
+
+def _has_credentials(text: str) -> bool:
+    """Whether `text` is a URL with a user, and so perhaps a password, in it."""
+    return "@" in text.partition("://")[2]
 
 
 def as_yaml(effective: EffectiveSettings) -> str:
@@ -189,7 +196,7 @@ def as_yaml(effective: EffectiveSettings) -> str:
 
 
 def _yaml_line(name: str, value: object) -> str:
-    if isinstance(value, SecretStr):
+    if isinstance(value, SecretStr) or (isinstance(value, str) and _has_credentials(value)):
         return f"# {name}: **********  # secrets are not printed, give it again"
     return yaml.safe_dump({name: plain(value)}, width=10_000, allow_unicode=True).rstrip("\n")
 

@@ -103,13 +103,19 @@ def frame_spans(settings: Settings) -> FrameSpans:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise StartupError(
-            f"spans are to go to {named}, and {error.name or 'OpenTelemetry'} is not installed: "
+            f"spans are to go to {_without_user(named)}, and {error.name or 'OpenTelemetry'} is not installed: "
             'pip install "voxgate[opentelemetry]", or start without otlp_endpoint and '
             "OTEL_EXPORTER_OTLP_ENDPOINT"
         ) from error
     # Without an argument the exporter reads the variables itself.
     exporter = OTLPSpanExporter(endpoint=_traces_url(settings.otlp_endpoint))
     return RecordedSpans(BatchSpanProcessor(exporter))
+
+
+def _without_user(endpoint: str) -> str:
+    """The URL without the user and password that it may have."""
+    scheme, slashes, rest = endpoint.partition("://")
+    return scheme + slashes + rest.rpartition("@")[2]
 
 
 def _traces_url(endpoint: str | None) -> str | None:

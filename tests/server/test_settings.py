@@ -290,6 +290,16 @@ def test_a_secret_is_in_no_message_and_no_print(tmp_path: Path) -> None:
     assert secret not in told
 
 
+@pytest.mark.parametrize("place", ["http://robot:{}@collector:4318", "http://{}@collector"])
+def test_a_password_in_a_url_is_not_printed(place: str) -> None:
+    secret = "c0rrect-horse"
+    effective = load_settings({"otlp_endpoint": place.format(secret)})
+    text = as_yaml(effective)
+    assert secret not in text and "# otlp_endpoint: **********" in text
+    wrong = problem({"otlp_endpoint": place.format(secret).replace("http", "grpc")})
+    assert secret not in wrong and "otlp_endpoint" in wrong
+
+
 def test_what_is_printed_can_be_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOXGATE_HOST", "::1")
     monkeypatch.setenv("VOXGATE_OVERLOAD_PAUSE", "0.125")

@@ -269,6 +269,6 @@ def test_a_collector_without_the_extra_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://robot:secret@collector:4318")
     with pytest.raises(StartupError, match=r'http://collector:4318.*pip install "voxgate\[open'):
         telemetry.frame_spans(Settings())
