@@ -107,15 +107,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """All versions at one time. Those of `unreadable` names may be there or not."""
+    """All versions at one time. Those of `unreadable` names may be there or not.
+
+    `root_problem` is why the folder of models itself cannot be read; "": it can.
+    """
 
     at_ns: int
     versions: dict[Key, Found]
     unreadable: frozenset[str] = frozenset()
-    root_unreadable: bool = False
+    root_problem: str = ""
 
     def hides(self, key: Key) -> bool:
-        return self.root_unreadable or key[0] in self.unreadable
+        return bool(self.root_problem) or key[0] in self.unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ class ModelFolder:
             names = _folders(root)
         except OSError as error:
             self._complain_of_root(error)
-            return Look(at_ns, {}, root_unreadable=True)
+            return Look(at_ns, {}, root_problem=str(error.strerror))
         self._root_complaint = ""
         for name in names:
             if not _NAME.fullmatch(name):
@@ -182,7 +185,7 @@ class ModelFolder:
         """
         name, version = key
         root = self._root()
-        if not os.path.lexists(root / name / str(version) / MODEL_FILE):
+        if not _may_be_there(root / name / str(version) / MODEL_FILE):
             return None
         return self._look_at_version(root, name, version)
 
@@ -223,7 +226,7 @@ class ModelFolder:
         folder = _inside(root, root / name)
         found = []
         for version in _folders(folder):
-            if not os.path.lexists(folder / version / MODEL_FILE):
+            if not _may_be_there(folder / version / MODEL_FILE):
                 continue
             if _VERSION.fullmatch(version):
                 found.append(self._look_at_version(root, name, int(version)))
@@ -351,6 +354,17 @@ def _folders(parent: Path) -> list[str]:
             for entry in entries
             if not entry.name.startswith(".") and (entry.is_symlink() or entry.is_dir())
         )
+
+
+def _may_be_there(path: Path) -> bool:
+    """False only where it is certain: a folder that may not be entered is no empty one."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _inside(root: Path, path: Path) -> Path:

@@ -95,7 +95,7 @@ class Repository:
         self._folder = self._opener.folder
         self._slots: dict[Key, _Slot] = {}
         self._retiring: dict[Model, asyncio.Task[None]] = {}
-        self._last = Look(0, {}, root_unreadable=True)
+        self._last = Look(0, {}, root_problem="never looked at")
         self._lock = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._closing = asyncio.Event()
@@ -229,7 +229,7 @@ class Repository:
             self._check_open()
             self._last = look = await self._on_thread(self._folder.look)
             if not look.versions:
-                self._start_empty()
+                self._start_empty(look)
             settled = self._opener.at_rest_since(look)
             for found in list(look.versions.values()):
                 model = await self._bring_in(found, settled)
@@ -406,12 +406,16 @@ class Repository:
             "" if ended else ", but a run of it hangs and keeps its memory",
         )
 
-    def _start_empty(self) -> None:
+    def _start_empty(self, look: Look) -> None:
         folder = self._settings.models
+        if look.root_problem:
+            raise StartupError(f"{folder} cannot be read: {look.root_problem}")
         what = (
             f"{folder} has no models: expected {folder}/NAME/VERSION/model.onnx with a whole "
             f"number from 1 as VERSION. `voxgate export NAME {folder}/NAME/1/model.onnx` writes one"
         )
+        if look.unreadable:
+            what = f"{folder}: no model can be read: {', '.join(sorted(look.unreadable))}"
         if not self._settings.poll_interval and self._settings.admin_port is None:
             raise StartupError(what)
         log.warning("%s; waiting for the first", what)

@@ -103,9 +103,9 @@ def frame_spans(settings: Settings) -> FrameSpans:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise StartupError(
-            f"spans are to go to {_without_user(named)}, and {error.name or 'OpenTelemetry'} is not installed: "
-            'pip install "voxgate[opentelemetry]", or start without otlp_endpoint and '
-            "OTEL_EXPORTER_OTLP_ENDPOINT"
+            f"spans are to go to {_without_user(named)}, and {error.name or 'OpenTelemetry'} is "
+            'not installed: pip install "voxgate[opentelemetry]", or start without otlp_endpoint '
+            "and OTEL_EXPORTER_OTLP_ENDPOINT"
         ) from error
     # Without an argument the exporter reads the variables itself.
     exporter = OTLPSpanExporter(endpoint=_traces_url(settings.otlp_endpoint))

@@ -94,7 +94,7 @@ def test_renamed_in() -> None:
     assert not complete(found(50, appeared_s=99), last())
     # It was there before, or nobody could see whether it was.
     assert not complete(found(50, appeared_s=100.5), last(found(40)))
-    assert not complete(found(50, appeared_s=100.5), last(root_unreadable=True))
+    assert not complete(found(50, appeared_s=100.5), last(root_problem="away"))
     assert not complete(found(50, appeared_s=100.5), last(unreadable=frozenset({"unet"})))
     assert not complete(found(0, appeared_s=100.5, problem="a link"), last())
 

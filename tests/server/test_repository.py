@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -93,6 +95,55 @@ async def test_a_folder_that_is_none_is_no_start(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="gone is not a folder"):
         await bench.repository.start()
     await bench.repository.close()
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, call: str, place: Path) -> None:
+    """Let `os.call` fail at `place` and below as it does for who has no right (root has them)."""
+    real = getattr(os, call)
+
+    def refusing(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(path, (str, Path)) and Path(path).is_relative_to(place):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, call, refusing)
+
+
+async def test_a_folder_that_may_not_be_read_is_no_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bench.root, "unet", 1)
+    forbid(monkeypatch, "scandir", bench.root)
+    with pytest.raises(StartupError, match="models cannot be read: Permission denied"):
+        await bench.repository.start()
+
+
+async def test_a_version_that_may_not_be_read_is_listed_with_the_reason(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(bench.root, "unet", 1)
+    put(bench.root, "unet", 2)
+    (bench.root / "unet" / "file").write_text("no folder")
+    with monkeypatch.context() as patch:
+        forbid(patch, "lstat", bench.root / "unet" / "2" / "model.onnx")
+        await started(bench)
+    assert bench.states() == [("unet", 1, "READY"), ("unet", 2, "FAILED")]
+    assert (
+        "unet/2 cannot be looked at: Permission denied" in bench.repository.get("unet", "2").reason
+    )
+    await bench.poll(2)
+    assert bench.states() == [("unet", 1, "READY"), ("unet", 2, "READY")]
+    assert "has no models" not in caplog.text
+
+
+async def test_a_model_that_may_not_be_read_is_not_called_absent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(bench.root, "unet", 1)
+    forbid(monkeypatch, "scandir", bench.root / "unet")
+    await started(bench)
+    assert "no model can be read: unet; waiting" in caplog.text
+    assert "has no models" not in caplog.text
 
 
 async def test_odd_names_are_logged_once_and_skipped(
