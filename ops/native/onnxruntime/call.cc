@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "huge_pages.h"
 #include "rulebook/error.h"
 
 namespace voxgate {
@@ -63,7 +64,8 @@ int64_t KernelCall::BatchSize(size_t index) const {
   return *tensor.data;
 }
 
-void* KernelCall::OutputData(size_t index, const int64_t* dims, size_t rank, int64_t limit) {
+void* KernelCall::OutputData(size_t index, const int64_t* dims, size_t rank, int64_t limit,
+                             int64_t element_bytes) {
   const char* name = outputs_[index].name;
   int64_t elements = 1;
   for (size_t axis = 0; axis < rank; ++axis) {
@@ -80,7 +82,9 @@ void* KernelCall::OutputData(size_t index, const int64_t* dims, size_t rank, int
     throw Ort::Exception(std::move(reason), status.GetErrorCode());
   }
   if (value == nullptr) ThrowInvalid("output ", name, " is missing");
-  return Ort::UnownedValue(value).GetTensorMutableRawData();
+  void* data = Ort::UnownedValue(value).GetTensorMutableRawData();
+  if (host_memory_) AdviseHugePages(data, elements * element_bytes);
+  return data;
 }
 
 }  // namespace voxgate

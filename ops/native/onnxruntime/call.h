@@ -33,8 +33,8 @@ void CheckBatchSize(const char* what, int64_t batch_size);
 // The half that is the same on every device.
 class KernelCall {
  public:
-  KernelCall(OrtKernelContext* context, const Port* inputs, const Port* outputs)
-      : context_(context), inputs_(inputs), outputs_(outputs) {}
+  KernelCall(OrtKernelContext* context, const Port* inputs, const Port* outputs, bool host_memory)
+      : context_(context), inputs_(inputs), outputs_(outputs), host_memory_(host_memory) {}
 
   // Input `index`, of the declared rank. An absent optional input comes back not present; throws
   // when a required one is absent or a rank is off.
@@ -55,21 +55,23 @@ class KernelCall {
   template <typename T>
   T* Output(size_t index, std::initializer_list<int64_t> dims,
             int64_t limit = rulebook::kMaxDenseElements) {
-    return static_cast<T*>(OutputData(index, dims.begin(), dims.size(), limit));
+    return static_cast<T*>(OutputData(index, dims.begin(), dims.size(), limit, sizeof(T)));
   }
   template <typename T>
   T* Output(size_t index, const std::vector<int64_t>& dims) {
     return static_cast<T*>(
-        OutputData(index, dims.data(), dims.size(), rulebook::kMaxDenseElements));
+        OutputData(index, dims.data(), dims.size(), rulebook::kMaxDenseElements, sizeof(T)));
   }
 
  private:
   const OrtValue* InputValue(size_t index) const;  // null: absent and optional
-  void* OutputData(size_t index, const int64_t* dims, size_t rank, int64_t limit);
+  void* OutputData(size_t index, const int64_t* dims, size_t rank, int64_t limit,
+                   int64_t element_bytes);
 
   OrtKernelContext* context_;
   const Port* inputs_;
   const Port* outputs_;
+  bool host_memory_;
 };
 
 template <rulebook::Device D>
@@ -77,7 +79,8 @@ class Call final : public KernelCall {
  public:
   Call(const NodeDevice<D>& node, OrtKernelContext* context, const Port* inputs,
        const Port* outputs)
-      : KernelCall(context, inputs, outputs), compute_(node, context) {}
+      : KernelCall(context, inputs, outputs, D == rulebook::Device::kCpu),
+        compute_(node, context) {}
 
   ComputeContext<D>& context() { return compute_; }
 
