@@ -102,6 +102,15 @@ class ExtremeChecks:
         smallest = 2.0**-149 * VOLUME * 64
         assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max() + smallest
 
+    @pytest.mark.parametrize("value", [1e-39, 1e-42])
+    def test_products_below_the_normal_numbers(self, value: float) -> None:
+        """They may be taken as 0, as processors do that flush subnormal numbers."""
+        features, neighbors, weight = layer(64, 64)
+        found = self.ops.sparse_conv(features * np.float32(value), neighbors, weight)
+        scaled = (features * np.float32(value)).astype(np.float64)
+        expected = exact(scaled, neighbors, weight, np.float64)
+        assert np.abs(found - expected).max() <= 2.0**-126 * VOLUME * 64
+
     @pytest.mark.parametrize("value", EXTREMES)
     def test_a_weight_of_extreme_values(self, value: float) -> None:
         features, neighbors, weight = layer(64, 64)

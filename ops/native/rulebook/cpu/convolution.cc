@@ -10,7 +10,6 @@
 #include "rulebook/error.h"
 #include "rulebook/shape.h"
 #include "split_convolution.h"
-#include "split_input.h"
 
 namespace rulebook {
 namespace {
@@ -77,12 +76,9 @@ class TileUnit {
 
 class Tile {
  public:
-  // With `parts` of the features, which may be null, they are multiplied by a split convolution.
-  Tile(const ConvInputs<float>& in, const CpuWeight& weight, const uint16_t* parts, int64_t begin,
-       int64_t end, float* out)
+  Tile(const ConvInputs<float>& in, const CpuWeight& weight, int64_t begin, int64_t end, float* out)
       : in_(in),
         weight_(weight),
-        parts_(parts),
         begin_(begin),
         rows_(end - begin),
         stride_(weight.sum_stride()),
@@ -91,16 +87,25 @@ class Tile {
 
   void Run() {
     Start();
-    if (parts_ != nullptr) {
-      AddSplit();
-    } else {
-      TilePairs pairs = Scratch().Pairs(0, rows_ + weight_.kernels().pair_slack);
-      for (int64_t k = 0; k < weight_.shape().kernel_volume; ++k) {
-        FindPairs(k, pairs);
-        if (pairs.count > 0) AddOffset(k, pairs);
-      }
+    TilePairs pairs = Scratch().Pairs(0, rows_ + weight_.kernels().pair_slack);
+    for (int64_t k = 0; k < weight_.shape().kernel_volume; ++k) {
+      FindPairs(k, pairs);
+      if (pairs.count > 0) AddOffset(k, pairs);
     }
     Finish();
+  }
+
+  struct Rows {
+    int64_t begin, end;
+  };
+
+  // The same by a split convolution. Returns the rows that are still to be done without.
+  std::vector<Rows> RunSplit() {
+    Start();
+    AddSplit();
+    std::vector<Rows> unsound = UnsoundRows();
+    Finish();
+    return unsound;
   }
 
  private:
@@ -175,7 +180,7 @@ class Tile {
     const float* next_tile = sums_ + rows_ * outputs;
     const int64_t next_rows = std::min(rows_, in_.outputs - begin_ - rows_);
     cpu::SplitRun run = {
-        parts_,
+        in_.features,
         inputs,
         outputs,
         sums_,
@@ -193,6 +198,21 @@ class Tile {
       kernels.accumulate(run, *now, next);
       now = next;
     }
+  }
+
+  std::vector<Rows> UnsoundRows() const {
+    const auto sound = [this](int64_t row, int64_t rows) {
+      return weight_.split()->all_sound(sums_ + row * stride_, rows * stride_);
+    };
+    std::vector<Rows> unsound;
+    if (sound(0, rows_)) return unsound;
+    for (int64_t row = 0; row < rows_; ++row) {
+      if (sound(row, 1)) continue;
+      const int64_t o = begin_ + row;
+      if (unsound.empty() || unsound.back().end != o) unsound.push_back({o, o});
+      ++unsound.back().end;
+    }
+    return unsound;
   }
 
   void AddOffset(int64_t k, const TilePairs& pairs) {
@@ -251,28 +271,10 @@ class Tile {
 
   const ConvInputs<float>& in_;
   const CpuWeight& weight_;
-  const uint16_t* const parts_;
   const int64_t begin_, rows_, stride_;
   float* const out_;
   float* const sums_;
 };
-
-// Does the output rows of [begin, end) that read an extreme row again, in float32.
-void RedoExtremeRows(const ConvInputs<float>& in, const CpuWeight& weight,
-                     const cpu::SplitInput& split, int64_t begin, int64_t end, float* out) {
-  const auto reads_extreme = [&](int64_t o) {
-    for (int64_t k = 0; k < weight.shape().kernel_volume; ++k) {
-      const int32_t row = in.neighbors[k * in.outputs + o];
-      if (row >= 0 && split.extreme(row)) return true;
-    }
-    return false;
-  };
-  for (int64_t o = begin; o < end; ++o) {
-    const int64_t first = o;
-    while (o < end && reads_extreme(o)) ++o;
-    if (o > first) Tile(in, weight, nullptr, first, o, out).Run();
-  }
-}
 
 }  // namespace
 
@@ -286,11 +288,13 @@ void SparseConv<Device::kCpu, float>(CpuContext& context, const ConvInputs<float
   if (in.outputs > kMaxSites) {
     ThrowTooLarge("neighbors: ", in.outputs, " outputs are over the limit ", kMaxSites);
   }
-  const cpu::SplitInput split(context, in, weight);
   cpu::ForBlocks(context, in.outputs, TileRows(in.outputs),
                  [&](int64_t, int64_t begin, int64_t end) {
-                   Tile(in, weight, split.parts(), begin, end, out).Run();
-                   if (split.any_extreme()) RedoExtremeRows(in, weight, split, begin, end, out);
+                   Tile tile(in, weight, begin, end, out);
+                   if (weight.split() == nullptr) return tile.Run();
+                   for (const auto [first, behind] : tile.RunSplit()) {
+                     Tile(in, weight, first, behind, out).Run();
+                   }
                  });
 }
 

@@ -8,7 +8,7 @@
 // A row of a tile is multiplied for itself, so a row's bits do not depend on the rows beside it.
 #include "split_convolution.h"
 
-#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
+#ifdef __AMX_BF16__
 
 #include <immintrin.h>
 
@@ -26,91 +26,92 @@ constexpr int64_t kGroupBytes = kSplitParts * kStepBytes;  // of all parts of 32
 constexpr int64_t kSumBytes = kBlockRows * kSplitChannels * 4;
 constexpr int kSteps = 6;
 
-// The three parts of 32 floats.
+// The three parts of 32 floats, as the pairs (j, j + 16).
 struct Split {
   __m512i part[kSplitParts];
 };
 
-// Rounds to nearest even; lanes 0 … 15 of the result are `low`'s.
-VOXGATE_INLINE __m512i ToBf16(__m512 low, __m512 high) {
-  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+// The upper halves of the floats.
+VOXGATE_INLINE __m512i UpperHalves(__m512i low, __m512i high) {
+  const __m512i down = _mm512_set4_epi32(0x0F0E0F0E, 0x0B0A0B0A, 0x07060706, 0x03020302);
+  return _mm512_mask_shuffle_epi8(high, 0x3333333333333333, low, down);
 }
 
-// Lanes 0 … 15 and 16 … 31 back as floats.
-VOXGATE_INLINE __m512 LowFromBf16(__m512i x) {
-  return _mm512_castsi512_ps(
-      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(x)), 16));
-}
-VOXGATE_INLINE __m512 HighFromBf16(__m512i x) {
-  return _mm512_castsi512_ps(
-      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(x, 1)), 16));
-}
+// What two parts leave of a float has eight bits at most, so the third one holds all of it.
+// Rounding (to nearest, ties away from zero) makes the products that are left out smaller; cutting
+// off takes less time. It is enough that one factor is rounded.
+enum class Cut { kRounded, kShort };
 
+template <Cut kCut>
 VOXGATE_INLINE Split SplitInThree(__m512 low, __m512 high) {
+  const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000));
+  const __m512i half = _mm512_set1_epi32(kCut == Cut::kRounded ? 0x8000 : 0);
   Split split;
-  for (__m512i& part : split.part) {
-    part = ToBf16(low, high);
-    low = _mm512_sub_ps(low, LowFromBf16(part));
-    high = _mm512_sub_ps(high, HighFromBf16(part));
+  for (int64_t part = 0; part < kSplitParts - 1; ++part) {
+    const __m512i low_bits = _mm512_add_epi32(_mm512_castps_si512(low), half);
+    const __m512i high_bits = _mm512_add_epi32(_mm512_castps_si512(high), half);
+    split.part[part] = UpperHalves(low_bits, high_bits);
+    low = _mm512_sub_ps(low, _mm512_castsi512_ps(_mm512_and_si512(low_bits, upper)));
+    high = _mm512_sub_ps(high, _mm512_castsi512_ps(_mm512_and_si512(high_bits, upper)));
   }
+  split.part[kSplitParts - 1] = UpperHalves(_mm512_castps_si512(low), _mm512_castps_si512(high));
   return split;
 }
 
-// The bits of magnitudes order as the magnitudes do, infinities and NaN above all.
-VOXGATE_INLINE __m512i Magnitude(__m512 x) {
-  return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF));
-}
-
-// Of a row or weight whose lanes have these largest magnitudes.
-VOXGATE_INLINE bool IsExtreme(__m512i largest) {
-  const __m512i least = _mm512_castps_si512(_mm512_set1_ps(kSplitLeast));
-  const __m512i most = _mm512_castps_si512(_mm512_set1_ps(kSplitMost));
-  const bool too_large = _mm512_cmpgt_epu32_mask(largest, most) != 0;
-  const bool large_enough = _mm512_cmpge_epu32_mask(largest, least) != 0;
-  const bool zero = _mm512_test_epi32_mask(largest, largest) == 0;
-  return too_large || !(large_enough || zero);
-}
-
-int64_t SplitRows(const float* features, int64_t rows, int64_t in_channels, uint16_t* parts,
-                  uint8_t* extreme) {
-  int64_t extreme_rows = 0;
-  for (int64_t row = 0; row < rows; ++row) {
-    __m512i largest = _mm512_setzero_si512();
-    for (int64_t c = 0; c < in_channels; c += kSplitChannels, features += kSplitChannels) {
-      const __m512 low = _mm512_loadu_ps(features), high = _mm512_loadu_ps(features + 16);
-      largest = _mm512_max_epu32(largest, _mm512_max_epu32(Magnitude(low), Magnitude(high)));
-      for (const __m512i part : SplitInThree(low, high).part) {
-        _mm512_store_si512(parts, part);
-        parts += kSplitChannels;
-      }
-    }
-    extreme[row] = IsExtreme(largest) ? 1 : 0;
-    extreme_rows += extreme[row];
+// Least and greatest magnitude, zeros apart; the bits of magnitudes order as the magnitudes do,
+// infinities and NaN above all.
+class Magnitudes {
+ public:
+  VOXGATE_INLINE void Add(__m512 x) {
+    const __m512i bits = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF));
+    least_less_1_ = _mm512_min_epu32(least_less_1_, _mm512_sub_epi32(bits, _mm512_set1_epi32(1)));
+    most_ = _mm512_max_epu32(most_, bits);
   }
-  return extreme_rows;
-}
+
+  // Whether all that is not zero lies in [least, most].
+  VOXGATE_INLINE bool Within(float least, float most) const {
+    const __m512i least_bits = _mm512_castps_si512(_mm512_set1_ps(least));
+    const __m512i most_bits = _mm512_castps_si512(_mm512_set1_ps(most));
+    const __m512i least_less_1 = _mm512_sub_epi32(least_bits, _mm512_set1_epi32(1));
+    return _mm512_cmplt_epu32_mask(least_less_1_, least_less_1) == 0 &&
+           _mm512_cmpgt_epu32_mask(most_, most_bits) == 0;
+  }
+
+ private:
+  __m512i least_less_1_ = _mm512_set1_epi32(-1);  // unsigned: a zero's is the greatest number
+  __m512i most_ = _mm512_setzero_si512();
+};
 
 bool PackWeight(const float* weight, int64_t in_channels, int64_t out_channels, uint16_t* packed) {
-  __m512i largest = _mm512_setzero_si512();
+  Magnitudes magnitudes;
   for (int64_t column = 0; column < out_channels; column += kSplitChannels) {
     for (int64_t c = 0; c < in_channels; ++c) {
       const float* from = weight + c * out_channels + column;
       const __m512 low = _mm512_loadu_ps(from), high = _mm512_loadu_ps(from + 16);
-      largest = _mm512_max_epu32(largest, _mm512_max_epu32(Magnitude(low), Magnitude(high)));
-      const Split split = SplitInThree(low, high);
+      magnitudes.Add(low);
+      magnitudes.Add(high);
+      const Split split = SplitInThree<Cut::kRounded>(low, high);
       const int64_t group = column / kSplitChannels * (in_channels / kSplitChannels) + c / 32;
+      const int64_t row = c % kTileRows, half = c % kSplitChannels / kTileRows;
       for (int64_t part = 0; part < kSplitParts; ++part) {
         uint16_t terms[kSplitChannels];
         _mm512_storeu_si512(terms, split.part[part]);
-        uint16_t* to =
-            packed + (group * kGroupBytes + part * kStepBytes) / 2 + c % 32 / 2 * 32 + c % 2;
-        for (int64_t j = 0; j < kSplitChannels; ++j) {
-          to[j / kTileRows * (kTileBytes / 2) + j % kTileRows * 2] = terms[j];
+        uint16_t* to = packed + (group * kGroupBytes + part * kStepBytes + row * kLine) / 2 + half;
+        for (int64_t j = 0; j < kTileRows; ++j) {
+          to[2 * j] = terms[2 * j];
+          to[kTileBytes / 2 + 2 * j] = terms[2 * j + 1];
         }
       }
     }
   }
-  return !IsExtreme(largest);
+  return magnitudes.Within(kSplitLeastWeight, kSplitMostWeight);
+}
+
+bool AllSound(const float* sums, int64_t count) {
+  Magnitudes magnitudes;
+  for (int64_t j = 0; j < count; j += 16) magnitudes.Add(_mm512_loadu_ps(sums + j));
+  constexpr float kMostFinite = 0x1.FFFFFEp127F;
+  return magnitudes.Within(kSplitLeastSum, kMostFinite);
 }
 
 struct alignas(64) TileConfig {
@@ -128,18 +129,19 @@ void Begin() {
 
 void End() { _tile_release(); }
 
-// Rows to gather: a tile is loaded from rows that follow each other.
+// Rows to gather and split: a tile is loaded from rows that follow each other.
 struct Gathering {
-  const char* parts;  // of the 32 channels to gather
-  int64_t row_bytes;
+  const float* features;  // of the 32 channels to gather
+  int64_t channels;       // of a row
   const int32_t* in_row;
   char* to;  // [3][32][64]
 
   VOXGATE_INLINE void Row(int64_t row) const {
-    const char* from = parts + in_row[row] * row_bytes;
+    const float* from = features + in_row[row] * channels;
+    const Split split =
+        SplitInThree<Cut::kShort>(_mm512_loadu_ps(from), _mm512_loadu_ps(from + 16));
     for (int64_t part = 0; part < kSplitParts; ++part) {
-      _mm512_store_si512(to + part * kStepBytes + row * kLine,
-                         _mm512_load_si512(from + part * kLine));
+      _mm512_store_si512(to + part * kStepBytes + row * kLine, split.part[part]);
     }
   }
 };
@@ -259,17 +261,19 @@ class Accumulation {
     }
     for (int64_t pair = 0; pair < pairs_.count; pair += kBlockRows) {
       const int64_t next = pair + kBlockRows;
-      const bool last = next >= pairs_.count;
-      const TilePairs& holder = last && next_ != nullptr ? next_->pairs : pairs_;
-      RunBlock(pair, holder.in_row + (last ? 0 : next), !last || next_ != nullptr);
+      if (next < pairs_.count) {
+        RunBlock(pair, pairs_.in_row + next);
+      } else {
+        RunBlock(pair, next_ != nullptr ? next_->pairs.in_row : nullptr);
+      }
     }
     if (next_ == nullptr) AddLate();
   }
 
  private:
+  // Of a block whose rows of features are `in_row`.
   Gathering GatheringOf(const int32_t* in_row, int half, int64_t group, int64_t row) const {
-    return {reinterpret_cast<const char*>(run_.parts) + group * kSplitParts * kLine,
-            groups_ * kSplitParts * kLine, in_row + row,
+    return {run_.features + group * kSplitChannels, run_.in_channels, in_row + row,
             GatheredHalf(half) + group * kGroupBytes + row * kLine};
   }
 
@@ -300,15 +304,17 @@ class Accumulation {
     run_.late_rows = 0;
   }
 
-  // Multiplies the block that is gathered, and gathers the rows of the next one if there is one.
-  void RunBlock(int64_t pair, const int32_t* next_in_row, bool has_next) {
+  // Multiplies the block that is gathered, and gathers the next one, which may be null: there is
+  // none.
+  void RunBlock(int64_t pair, const int32_t* next_in_row) {
     const char* features = GatheredHalf(run_.gathered_half);
+    const int32_t* source = next_in_row != nullptr ? next_in_row : pairs_.in_row;
     const int next_half = run_.gathered_half ^ 1;
     const int gathers = ShareOver(sets_), adds = ShareOver(groups_);
     for (int64_t set = 0; set < sets_; ++set) {
       if (run_.late_rows < kBlockRows) AddLate();
       const int64_t gathered = set * RowsOf(gathers);
-      const int gather = has_next && gathered < kBlockRows ? gathers : 0;
+      const int gather = next_in_row != nullptr && gathered < kBlockRows ? gathers : 0;
       _tile_zero(0);
       _tile_zero(1);
       _tile_zero(2);
@@ -318,7 +324,7 @@ class Accumulation {
         const int add = run_.late_rows == kBlockRows && added < kBlockRows ? adds : 0;
         kGroups[gather][add](
             features + group * kGroupBytes, weight_ + (set * groups_ + group) * kGroupBytes,
-            GatheringOf(next_in_row, next_half, group, gathered), LateFrom(added), run_);
+            GatheringOf(source, next_half, group, gathered), LateFrom(added), run_);
       }
       StoreSums(set, pair);
     }
@@ -357,7 +363,7 @@ void Accumulate(SplitRun& run, const SplitOffset& offset, const SplitOffset* nex
 }  // namespace
 
 const SplitKernels* AmxSplitKernels() {
-  static constexpr SplitKernels kernels = {SplitRows, PackWeight, Begin, End, Accumulate};
+  static constexpr SplitKernels kernels = {PackWeight, Begin, End, Accumulate, AllSound};
   return &kernels;
 }
 

@@ -19,17 +19,15 @@ namespace {
 constexpr const char* kVariable = "VOXGATE_CPU_ISA";
 
 #if defined(__x86_64__) && defined(__linux__)
-// Tile registers for bfloat16, and AVX-512's conversions to it. The tiles' state is large, so Linux
-// hands it out only to a process that asks (Documentation/arch/x86/xstate.rst); its threads have
-// it.
+// Tile registers for bfloat16. Their state is large, so Linux hands it out only to a process that
+// asks (Documentation/arch/x86/xstate.rst); its threads have it.
 bool HasAmx() {
-  constexpr unsigned kAmxBf16 = 1U << 22, kAmxTile = 1U << 24, kAvx512Bf16 = 1U << 5;
+  constexpr unsigned kAmxBf16 = 1U << 22, kAmxTile = 1U << 24;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
   if (cpu::AmxSplitKernels() == nullptr) return false;
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
   if ((edx & kAmxBf16) == 0 || (edx & kAmxTile) == 0) return false;
-  if (!__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) || (eax & kAvx512Bf16) == 0) return false;
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 #else

@@ -4,11 +4,12 @@
 // every number is split into three bfloat16 parts, x = h + m + l, which together hold all its 24
 // bits, and of the nine products of two such sums the six of order 2^-16 and above are kept,
 //
-//   x w  ~  h wh + m wh + m wm + h wm + h wl + l wh,
+//   x w  ~  h wh + m wh + m wm + h wm + h wl + l wh
 //
-// which errs by about 2^-24 |x w|, as one float32 rounding does (G. Henry, P. Tang, A. Heinecke:
-// Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations,
-// ARITH 2019).
+// (G. Henry, P. Tang, A. Heinecke: Leveraging the bfloat16 Artificial Intelligence Datatype For
+// Higher-Precision Computations, ARITH 2019). With w rounded and x cut off, what is left out is
+// 2^-22.6 |x w| at most and 2^-25.8 |x w| in root mean square, less than one float32 rounding's
+// 2^-25.2 (over random significands).
 #pragma once
 
 #include <cstdint>
@@ -23,11 +24,14 @@ inline constexpr int64_t kSplitParts = 3;
 // Lists of pairs have room for so many more than there are: they are filled up to whole blocks.
 inline constexpr int64_t kSplitPairSlack = 32;
 
-// Parts cannot hold infinities and NaN, and lose bits next to the largest and the smallest floats.
-// A row of features, or a whole weight, is extreme unless its largest magnitude is 0 or lies
-// between these two.
-inline constexpr float kSplitLeast = 0x1p-40F;
-inline constexpr float kSplitMost = 0x1p60F;
+// Parts hold no infinity and no NaN, and parts and products below 2^-126 are taken as 0. So a
+// weight is split only where every value is 0 or between the first two of these. Sums that are
+// finite, and 0 or no smaller than the third, are then as good as said above, and any other row is
+// done again in float32. What remains is that a sum whose every product is below 2^-126 may come
+// out as 0.
+inline constexpr float kSplitLeastWeight = 0x1p-100F;
+inline constexpr float kSplitMostWeight = 0x1p20F;
+inline constexpr float kSplitLeastSum = 0x1p-60F;
 
 // Parts of so many values, and the memory that one tile works in for so many channels.
 constexpr int64_t SplitPartsOf(int64_t values) { return values * kSplitParts; }
@@ -45,7 +49,7 @@ struct SplitOffset {
 
 // One tile on its way through its kernel offsets.
 struct SplitRun {
-  const uint16_t* parts;
+  const float* features;
   int64_t in_channels, out_channels;
   float* sums;      // [rows, out_channels]
   char* workspace;  // [SplitWorkspaceBytes(in_channels)], on cache lines
@@ -62,14 +66,9 @@ struct SplitRun {
 };
 
 struct SplitKernels {
-  // parts [rows][in_channels / 32][3][32] of features [rows, in_channels], on cache lines.
-  // extreme[r] = whether row r is. Returns how many are.
-  int64_t (*split)(const float* features, int64_t rows, int64_t in_channels, uint16_t* parts,
-                   uint8_t* extreme);
-
   // packed [out_channels / 32][in_channels / 32][3][2][16][16][2] of one kernel offset's weight
-  // [in_channels, out_channels]: two tiles of 16 columns, each of 16 rows that hold two channels of
-  // every column. False when the weight is extreme.
+  // [in_channels, out_channels]: two tiles of 16 columns, each of 16 rows that hold the channels j
+  // and j + 16 of every column. False when the weight is not for splitting.
   bool (*pack)(const float* weight, int64_t in_channels, int64_t out_channels, uint16_t* packed);
 
   // Readies this thread for `accumulate`, and lets go of what that took.
@@ -79,6 +78,9 @@ struct SplitKernels {
   // run.sums[out_row] += features[in_row] * offset.weight, for one offset after the other: `next`
   // is what the following call does, or null, and after the last one the sums are complete.
   void (*accumulate)(SplitRun& run, const SplitOffset& offset, const SplitOffset* next);
+
+  // Whether sums [count] are all finite, and 0 or no smaller than kSplitLeastSum.
+  bool (*all_sound)(const float* sums, int64_t count);
 };
 
 // Null where the compiler or the processor family knows no such unit.
