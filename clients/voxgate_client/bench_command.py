@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,7 +118,7 @@ def bench(
     """
     errors = Console(stderr=True)
     try:
-        _check_plot(plot)
+        _check_files(json_file, plot)
         clouds = sources(files or [], columns, simulate, SweepSimulator(seed=seed, beams=beams))
         if not clouds:
             raise CommandError("nothing to send: give a FILE, or --simulate 4")
@@ -141,10 +142,23 @@ def bench(
         raise typer.Exit(1)
 
 
-def _check_plot(plot: Path | None) -> None:
+def _check_files(json_file: Path | None, plot: Path | None) -> None:
     # Not after the run: it may have taken an hour.
+    for file in (json_file, plot):
+        if file is not None and _no_place(file):
+            raise CommandError(f"{file} cannot be written: {_no_place(file)}")
     if plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise CommandError('--plot needs matplotlib: pip install "voxgate[plot]"')
+
+
+def _no_place(file: Path) -> str:
+    """Why no file of this name can be written; "": it can."""
+    if file.is_dir():
+        return "it is a folder"
+    place = file.parent
+    if not place.is_dir():
+        return f"{place} is no folder"
+    return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} is not writable"
 
 
 def _pack(

@@ -37,7 +37,11 @@ _EPILOG = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; exits the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    build_app(words)(args=words, prog_name="voxgate")
+    try:
+        app = build_app(words)
+    except KeyboardInterrupt:  # the command itself is still being loaded
+        sys.exit(130)
+    app(args=words, prog_name="voxgate")
 
 
 def build_app(words: Sequence[str]) -> typer.Typer:

@@ -165,7 +165,8 @@ def choose_model(client: VoxgateClient, name: str | None) -> ModelDescription:
         if error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             raise CommandError(
                 f"no server at {client.target} ({error.message}).\n"
-                "Start one with: voxgate serve --models models    (or name another with --target)"
+                "Start one with: voxgate serve --models models    (or name another with --target; "
+                "one with TLS wants --tls-ca FILE, or --tls)"
             ) from error
         if error.code is grpc.StatusCode.UNAUTHENTICATED:
             raise CommandError(

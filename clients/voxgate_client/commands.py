@@ -104,7 +104,7 @@ def stream(
 ) -> None:
     """Stream scans to a server and print its answers and every stage's latency.
 
-    Exits with 1 when a frame failed.
+    Ctrl-C stops and reports what was answered. Exits with 1 when a frame failed.
 
     Try it (with `voxgate serve` running):
 
@@ -143,7 +143,7 @@ def stream(
         typer.echo(json.dumps(report.as_dict(), indent=2))
     else:
         report.print(Console())
-    if report.errors or report.ok < report.sent:
+    if report.errors or report.ok + report.unanswered < report.sent:
         raise typer.Exit(1)
 
 
@@ -193,6 +193,7 @@ def _run(
             collector.join()
         except KeyboardInterrupt:
             errors.print("stopped; what was answered so far:")
+            report.stopped = True
             frames.close()
         except VoxgateRpcError as error:
             collector.join()  # the stream is over: its answers are all there
@@ -232,10 +233,11 @@ def simulate(
     FOLDER/000000.bin holds float32 x, y, z, intensity as KITTI's scans do, FOLDER/000000.label a
     uint32 per point, FOLDER/classes.json what the labels mean.
 
-    \b
     Try it:
-      voxgate simulate sweeps --frames 20
-      voxgate stream sweeps/*.bin
+
+        voxgate simulate sweeps --frames 20
+
+        voxgate stream sweeps/*.bin
     """
     errors = Console(stderr=True)
     try:

@@ -58,13 +58,16 @@ def prepare(cloud: PointCloud, model: ModelDescription, fill: float | None = Non
         features = cloud.select(model.feature_names, fill)
     except KeyError as error:
         wanted = ", ".join(model.feature_names)
-        raise ValueError(f"model {model.name} takes {wanted}: {error.args[0]}") from error
+        raise ValueError(
+            f"model {model.name} takes {wanted}: {error.args[0]}. --fill VALUE stands in for what "
+            "is missing; voxgate export --feature-names names a model's features"
+        ) from error
     if model.input_kind == "points":
         return Frame(points=features)
     if model.grid is None:
         raise ValueError(
             f"model {model.name} takes voxels and its metadata has no point_range and voxel_size "
-            "to make them with"
+            "to make them with: export it with --point-range and --voxel-size"
         )
     axes = len(model.grid.voxel_size)
     if model.feature_names[:axes] == cloud.fields[:axes]:

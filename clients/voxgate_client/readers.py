@@ -65,6 +65,8 @@ def read_points(path: str | os.PathLike[str], *, columns: int | None = None) -> 
         ".pcd": read_pcd,
         ".ply": read_ply,
     }
+    if file.is_dir():
+        raise ReaderError(file, f"is a folder: name its files, as in {file / '*.bin'}")
     if suffix not in readers:
         raise ReaderError(file, f"unknown suffix {suffix!r}, expected {', '.join(SUFFIXES)}")
     return readers[suffix](file)

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -64,12 +65,17 @@ class Report:
     Attributes:
         model: the model that answers; its class names and colours name the labels.
         seconds: the run's wall time, set by the caller at its end.
+        stopped: the caller ended the stream early: frames that are CANCELLED from then on did not
+            fail, nobody waited for them.
+        unanswered: how many those were.
     """
 
     model: ModelDescription
     seconds: float = 0.0
     sent: int = 0
     ok: int = 0
+    stopped: bool = False
+    unanswered: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     messages: Counter[str] = field(default_factory=Counter)
     _stages: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in STAGES})
@@ -78,6 +84,9 @@ class Report:
 
     def add(self, answer: Answer) -> None:
         if isinstance(answer, FrameFailure):
+            if self.stopped and answer.code is grpc.StatusCode.CANCELLED:
+                self.unanswered += 1
+                return
             self.errors[answer.code.name] += 1
             self.messages[f"{answer.code.name}: {answer.message}"] += 1
         else:
@@ -123,7 +132,12 @@ class Report:
         return {
             "model": self.model.name,
             "version": self.model.version,
-            "frames": {"sent": self.sent, "ok": self.ok, "errors": dict(self.errors)},
+            "frames": {
+                "sent": self.sent,
+                "ok": self.ok,
+                "unanswered": self.unanswered,
+                "errors": dict(self.errors),
+            },
             "seconds": self.seconds,
             "frames_per_second": self.ok / self.seconds if self.seconds else 0.0,
             "latency_ms": self.latency_ms(),
@@ -153,6 +167,7 @@ class Report:
                 (f"{self.ok} ok", "green" if self.ok else ""),
                 ", ",
                 (f"{failed} failed", "red" if failed else ""),
+                f", {self.unanswered} unanswered" if self.unanswered else "",
                 rate,
             )
         )
@@ -172,12 +187,9 @@ class Report:
             console.print(table)
         for name, values in self._values.items():
             summary = values.as_dict()
-            numbers = ", ".join(
-                f"{k} {summary[k]:.4g}" for k in ("min", "mean", "max") if k in summary
-            )
-            console.print(
-                f"answer: {name} {summary['shape']} (last frame); {numbers}", markup=False
-            )
+            numbers = [f"{k} {summary[k]:.4g}" for k in ("min", "mean", "max") if k in summary]
+            text = f"answer: {name} {summary['shape']} (last frame); {', '.join(numbers)}"
+            console.print(text if numbers else text.rstrip("; "), markup=False, soft_wrap=True)
 
     def _color(self, index: int) -> str:
         colors = self.model.class_colors

@@ -249,6 +249,17 @@ def test_plot_without_matplotlib_says_so_before_the_run(
     assert not fake_server.opened
 
 
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_a_place_for_results_is_looked_at_before_the_run(
+    fake_server: FakeServer, scans: list[Path], tmp_path: Path, option: str
+) -> None:
+    for place, why in ((tmp_path, "it is a folder"), (tmp_path / "no" / "b.png", "is no folder")):
+        done = run_bench(*scans, "--target", fake_server.target, option, place)
+        assert done.exit_code == 1 and f"{place} cannot be written: " in done.output
+        assert why in done.output
+    assert not fake_server.opened
+
+
 def test_nothing_to_send_and_no_server(scans: list[Path]) -> None:
     assert "nothing to send: give a FILE, or --simulate 4" in run_bench().output
     done = run_bench(*scans, "--target", "127.0.0.1:1")

@@ -103,3 +103,14 @@ def test_client_imports_no_torch_and_no_other_package_of_ours() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_ctrl_c_while_a_command_is_loaded_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(point: EntryPoint) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EntryPoint, "load", interrupted)
+    assert run("stream", "a.bin") == 130
+    assert capsys.readouterr().err == ""

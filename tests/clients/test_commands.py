@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_json(fake_server: FakeServer, scans: list[Path]) -> None:
     done = run(commands.stream, *scans, "--target", fake_server.target, "--json")
     report = json.loads(done.stdout)
     assert report["model"] == "unet" and report["version"] == "3"
-    assert report["frames"] == {"sent": 2, "ok": 2, "errors": {}}
+    assert report["frames"] == {"sent": 2, "ok": 2, "unanswered": 0, "errors": {}}
     assert report["labels"] == {"label": {"ground": 10 + 11, "tree": 9 + 10}}
     stages = report["latency_ms"]
     assert list(stages) == [
@@ -102,6 +103,34 @@ def test_failed_frames_are_counted_and_shown(fake_server: FakeServer, scans: lis
     assert "0 ok, 2 failed" in done.output and "bytes, got 75" in done.output
 
 
+def test_ctrl_c_reports_what_was_answered_and_fails_nothing(
+    fake_server: FakeServer, scans: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_send = commands.FrameStream.send
+    names = iter(["a", "b", "hold", "never sent"])
+
+    def send(self: Any, frame: Any, **options: Any) -> None:
+        # The third is never answered: at the fourth the user has had enough.
+        name = next(names)
+        if name == "never sent":
+            raise KeyboardInterrupt
+        really_send(self, dataclasses.replace(frame, frame_id=name), **options)
+
+    monkeypatch.setattr(commands.FrameStream, "send", send)
+    done = run(commands.stream, *scans, "--target", fake_server.target, "--loop", 9)
+    assert done.exit_code == 0, done.output
+    assert "stopped" in done.output and "3 frames sent" in done.output
+    assert ": 2 ok, 0 failed, 1 unanswered" in done.output
+
+
+def test_an_answer_without_numbers(fake_server: FakeServer, tmp_path: Path) -> None:
+    (tmp_path / "empty.bin").touch()
+    fake_server.models["unet"].metadata_json = ""
+    done = run(commands.stream, tmp_path / "empty.bin", "--target", fake_server.target)
+    assert done.exit_code == 0, done.output
+    assert "answer: label [0] (last frame)\n" in done.output
+
+
 def test_options_reach_the_server(fake_server: FakeServer, scans: list[Path]) -> None:
     # One scan: a second could take the place of the first before that is sent.
     words = ["--policy", "latest", "--deadline", 25, "--priority", 2]
@@ -136,6 +165,7 @@ def test_no_server_says_how_to_start_one(scans: list[Path]) -> None:
     done = run(commands.stream, *scans, "--target", "127.0.0.1:1")
     assert done.exit_code == 1
     assert "no server at 127.0.0.1:1" in done.output and "voxgate serve --models" in done.output
+    assert "--tls-ca" in done.output
 
 
 def test_unknown_model_lists_the_known(fake_server: FakeServer, scans: list[Path]) -> None:
@@ -168,6 +198,8 @@ def test_several_models_ask_for_a_choice(fake_server: FakeServer, scans: list[Pa
         (["{folder}/a.bin", "--columns", "3"], "304 bytes is no whole number"),
         (["--simulate", "1", "--beams", "7"], "beams=7, expected 32 or 64"),
         (["{folder}/a.npy"], "takes x, y, z, intensity: no column intensity"),
+        (["{folder}/a.npy"], "--fill VALUE"),
+        (["{folder}"], "is a folder: name its files, as in"),
     ],
 )
 def test_input_that_cannot_be_sent(
@@ -198,7 +230,7 @@ def test_voxels_model_whose_features_are_not_the_place(fake_server: FakeServer) 
     assert frame.coords.tolist() == [[8, 16, 16], [8, 16, 22]]
     assert frame.features.tolist() == [[1.5], [5.0]]
     info.metadata_json = ""
-    with pytest.raises(ValueError, match="has no point_range and voxel_size"):
+    with pytest.raises(ValueError, match=r"has no point_range and voxel_size.*--voxel-size"):
         prepare(PointCloud(points, ("x", "y", "z", "intensity")), parse_model(info))
 
 
@@ -213,3 +245,8 @@ def test_simulate_writes_sweeps_labels_and_classes(tmp_path: Path) -> None:
     labels = np.fromfile(tmp_path / "new" / "000001.label", "<u4")
     assert len(labels) * 16 == (tmp_path / "new" / "000001.bin").stat().st_size
     assert run(commands.simulate, tmp_path / "new" / "classes.json").exit_code == 1
+
+
+def test_examples_in_helps_have_a_line_each() -> None:
+    lines = [line.strip() for line in run(commands.simulate, "--help").output.splitlines()]
+    assert {"voxgate simulate sweeps --frames 20", "voxgate stream sweeps/*.bin"} <= set(lines)
