@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from voxgate_ops.errors import VoxgateError
@@ -31,7 +33,7 @@ def _fail(message: str) -> NoReturn:
 
 def _plain(text: str) -> str:
     """Text in which rich finds no markup."""
-    return text.replace("[", "\\[")
+    return escape(text)
 
 
 def export(
@@ -168,14 +170,15 @@ def _export_with_progress(options: ExportOptions) -> ExportReport:
 
 def _print_report(report: ExportReport) -> None:
     console = Console()
-    console.print(f"wrote {_plain(str(report.path))}", highlight=False)
+    console.print(f"wrote {_plain(str(report.path))}", highlight=False, soft_wrap=True)
     for name, difference in report.differences.items():
         meaning = report.metadata.outputs[name].meaning
         console.print(
             f"  {name} ({meaning}): largest difference from eager torch {difference:.3g}",
             highlight=False,
         )
-    console.print(f"look at it with: voxgate inspect {_plain(str(report.path))}", highlight=False)
+    look = f"look at it with: voxgate inspect {_plain(shlex.quote(str(report.path)))}"
+    console.print(look, highlight=False, soft_wrap=True)
 
 
 def inspect(

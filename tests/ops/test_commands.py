@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from voxgate_ops import commands, models
+from voxgate_ops.export import exporter
 from voxgate_ops.metadata import read_metadata
 
 SMALL_UNET = """
@@ -27,6 +29,9 @@ def build(num_features, seed):
     seed_weights(network, seed)
     return network
 
+def wants(model_cfg, *, depth, num_features, width=3, **more):
+    raise AssertionError
+
 instance = build(2, 0)
 number = 3
 """
@@ -37,6 +42,7 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of an importable module with networks."""
     folder = tmp_path_factory.mktemp("networks")
     (folder / "my_networks.py").write_text(SMALL_UNET)
+    (folder / "spconv_network.py").write_text("import spconv.pytorch as spconv\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         yield "my_networks"
@@ -129,6 +135,9 @@ def test_export_finds_networks_in_the_working_folder(
         (["no_such_module:build"], "cannot be imported: No module named 'no_such_module'"),
         (["my_networks:gone", "--num-features", 4], "cannot be imported"),
         (["my_networks:number", "--num-features", 4], "is int, expected a torch module"),
+        (["my_networks:wants", "--num-features", 4],
+         "wants model_cfg, depth, and voxgate export knows only num_features, seed: name a"),
+        (["spconv_network:build"], "In its place write: import voxgate_ops.nn as spconv"),
         (["my_networks:build"], "give --num-features or --feature-names"),
         (["my_networks:build", "--num-features", 2], "give --spatial-shape, or --point-range"),
         (["my_networks:build", "--num-features", 4, "--points"], "--points needs --point-range"),
@@ -163,6 +172,58 @@ def test_a_checkpoint_that_does_not_fit(tmp_path: Path) -> None:
         "export", "voxel_backbone8x", path, "--checkpoint", tmp_path / "small.pth", "--prefix", "b."
     )
     assert "has no key that starts with 'b.'" in said(result)
+
+
+def test_a_checkpoint_behind_a_prefix_says_which(tmp_path: Path) -> None:
+    state = models.voxel_backbone8x(seed=5).state_dict()
+    behind = {f"module.backbone_3d.{name}": value for name, value in state.items()}
+    torch.save({"model_state": behind}, tmp_path / "whole.pth")
+    given = ("--checkpoint", tmp_path / "whole.pth")
+    for wrong in ((), ("--prefix", "module.")):
+        result = run("export", "voxel_backbone8x", tmp_path / "m.onnx", *given, *wrong)
+        assert result.exit_code == 1
+        assert "give --prefix module.backbone_3d." in said(result)
+    behind.popitem()
+    torch.save(behind, tmp_path / "whole.pth")
+    result = run("export", "voxel_backbone8x", tmp_path / "m.onnx", *given)
+    assert "does not fit the network" in said(result)
+
+
+def test_a_checkpoint_that_is_a_whole_network(tmp_path: Path) -> None:
+    torch.save(models.voxel_backbone8x(seed=5), tmp_path / "whole.pth")
+    result = run(
+        "export", "voxel_backbone8x", tmp_path / "m.onnx", "--checkpoint", tmp_path / "whole.pth"
+    )
+    assert result.exit_code == 1
+    assert "it holds voxgate_ops.models" in said(result)
+    assert "Write torch.save(network.state_dict(), FILE)" in said(result)
+    assert "weights_only" not in said(result)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "locked")
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr(exporter.tracing, "trace", None)  # would fail in another way
+    for place, why in [
+        (tmp_path, f"{tmp_path} is a folder: name the file to write"),
+        (tmp_path / "file" / "m.onnx", f"{tmp_path / 'file'} is no folder"),
+        (tmp_path / "locked" / "unet" / "1" / "m.onnx", f"{tmp_path / 'locked'} is not writable"),
+    ]:
+        result = run("export", "sparse_unet", place)
+        assert result.exit_code == 1 and why in said(result), said(result)
+
+
+def test_what_is_printed_can_be_copied(tmp_path: Path, module: str) -> None:
+    path = tmp_path / ("a [long] name " + "x" * 100) / "m.onnx"
+    result = run(
+        "export", f"{module}:build", path, "--spatial-shape", "8,16,16", "--num-features", 2
+    )
+    assert result.exit_code == 0, said(result)
+    assert f"look at it with: voxgate inspect '{path}'" in result.stdout.splitlines()
+    assert f"wrote {path}" in result.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")

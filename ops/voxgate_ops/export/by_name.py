@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pickle
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +149,10 @@ def _found(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise ExportError(f"{name} cannot be imported: {error}") from error
+        advice = ""
+        if isinstance(error, ImportError) and (error.name or "").split(".")[0] == "spconv":
+            advice = ". In its place write: import voxgate_ops.nn as spconv"
+        raise ExportError(f"{name} cannot be imported: {error}{advice}") from error
 
 
 def _network(found: Any, options: ExportOptions, num_features: int) -> nn.Module:
@@ -161,6 +166,18 @@ def _network(found: Any, options: ExportOptions, num_features: int) -> nn.Module
     if not callable(found):
         raise ExportError(f"{options.model} is {type(found).__name__}, expected a torch module")
     accepted = inspect.signature(found).parameters
+    unknown = [
+        parameter.name
+        for parameter in accepted.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and parameter.name not in offered
+    ]
+    if unknown:
+        raise ExportError(
+            f"{options.model} wants {', '.join(unknown)}, and voxgate export knows only "
+            f"{', '.join(offered)}: name a function that needs no more and returns the network"
+        )
     network = found(**{name: value for name, value in offered.items() if name in accepted})
     if not isinstance(network, nn.Module):
         raise ExportError(
@@ -172,6 +189,14 @@ def _network(found: Any, options: ExportOptions, num_features: int) -> nn.Module
 def _load_checkpoint(network: nn.Module, path: Path, prefix: str) -> None:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = found[1] if found else "no tensors"
+        raise ExportError(
+            f"{path} cannot be read as a checkpoint: it holds {what}, and nothing but tensors is "
+            "loaded. Write torch.save(network.state_dict(), FILE) where "
+            "the network is, and give that file"
+        ) from error
     except Exception as error:  # torch raises what unpickling raises
         raise ExportError(f"{path} cannot be read as a checkpoint: {error}") from error
     for key in _WRAPPERS:
@@ -189,4 +214,20 @@ def _load_checkpoint(network: nn.Module, path: Path, prefix: str) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
+        better = _fitting_prefix(network, loaded)
+        if better not in (None, prefix):
+            raise ExportError(
+                f"{path} has every key of the network behind {better!r}: give --prefix {better}"
+            ) from error
         raise ExportError(f"{path} does not fit the network: {error}") from error
+
+
+def _fitting_prefix(network: nn.Module, loaded: dict[Any, Any]) -> str | None:
+    """What stands before all of the network's keys in a checkpoint, if one prefix does."""
+    keys = list(network.state_dict())
+    names = {name for name in loaded if isinstance(name, str)}
+    for name in sorted(names):
+        prefix = name.removesuffix(keys[0]) if keys else name
+        if prefix != name and all(prefix + key in names for key in keys):
+            return prefix
+    return None

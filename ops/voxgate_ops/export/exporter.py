@@ -117,6 +117,7 @@ def export_onnx(
     """
     step = progress or (lambda _: None)
     path = Path(path)
+    _check_place(path)
     _check_arguments(spatial_shape, num_features, precision)
     if voxelizer is not None:
         _check_same("point_range", point_range, voxelizer.point_range)
@@ -175,6 +176,17 @@ def export_onnx(
         if refusal is not None:
             warnings.warn(f"{path} fails on a batch without sites: {refusal}", stacklevel=2)
     return ExportReport(path, metadata, differences)
+
+
+def _check_place(path: Path) -> None:
+    """What would not be written at the end is not worth the minutes before."""
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder: name the file to write, {path / 'model.onnx'}")
+    place = next(folder for folder in path.absolute().parents if folder.exists())
+    if not place.is_dir():
+        raise ExportError(f"{path} cannot be written: {place} is no folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ExportError(f"{path} cannot be written: {place} is not writable")
 
 
 def _check_arguments(spatial_shape: Sequence[int], num_features: int, precision: str) -> None:
