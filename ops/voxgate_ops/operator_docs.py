@@ -85,4 +85,6 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not sys.argv[1].endswith(".md"):
+        sys.exit("usage: python -m voxgate_ops.operator_docs docs/operators.md")
     Path(sys.argv[1]).write_text(render(), encoding="utf-8")

@@ -27,7 +27,7 @@ models = typer.Typer(
     no_args_is_help=True,
     help="List, load, unload and reload the models of a running server.\n\n"
     "Needs the server's admin service, which is off by default and listens on 127.0.0.1 only:\n\n"
-    "    voxgate token > admin.token\n\n"
+    "    voxgate token > admin.token && chmod 600 admin.token\n\n"
     "    voxgate serve --admin-port 8003 --admin-token-file admin.token\n\n"
     "    voxgate models list --admin localhost:8003 --admin-token-file admin.token",
 )

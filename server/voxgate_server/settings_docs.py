@@ -95,5 +95,7 @@ def _doc(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
+        sys.exit("usage: python -m voxgate_server.settings_docs docs/operations.md")
     page = Path(sys.argv[1])
     page.write_text(update(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -24,7 +24,9 @@ from tests.server.models import points_model
 from tests.server.test_commands import serving
 
 from voxgate_client import bench_command, commands
+from voxgate_client.voxelize import grid_from_metadata
 from voxgate_ops import commands as ops_commands
+from voxgate_ops.metadata import read_metadata
 from voxgate_ops.operator_times import OperatorTime
 from voxgate_protos import voxel_inference_pb2 as pb
 from voxgate_server import admin_commands, settings_docs, token_commands
@@ -285,6 +287,24 @@ def test_the_python_client_runs(tmp_path: Path) -> None:
     ]
 
 
+def test_a_network_of_ones_own_is_exported_for_clients_with_points(tmp_path: Path) -> None:
+    (program,) = blocks(REPOSITORY / "docs" / "exporting.md", "python")
+    network, _, _ = program.partition("\nexport_onnx(")
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "networks.py").write_text(f"{network}\n\nbuild = Labels\n")
+    line = next(line for line in shell_lines(REPOSITORY / "README.md") if "my_package" in line)
+    script = "import torch; from my_package.networks import build; "
+    for words in (
+        [sys.executable, "-c", script + "torch.save(build().state_dict(), 'mine.pth')"],
+        [sys.executable, "-m", "voxgate_client.cli", *shlex.split(line.replace("\\\n", " "))[1:]],
+    ):
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    metadata = read_metadata(tmp_path / "models" / "mine" / "1" / "model.onnx")
+    assert metadata.feature_names == ["x", "y", "z", "intensity"]
+    assert grid_from_metadata(metadata.point_range, metadata.voxel_size) is not None
+
+
 # Every page ---------------------------------------------------------------------------------------
 
 
@@ -314,7 +334,8 @@ def shell_lines(page: Path) -> Iterator[str]:
     for block in [*blocks(page, "console"), *blocks(page, "bash"), *blocks(page, "sh")]:
         prompted = re.findall(r"^\$ (.*)$", block, re.MULTILINE)
         yield from prompted or block.splitlines()
-    yield from re.findall(r"^    (voxgate .*(?:\\\n.*)*)$", text(page), re.MULTILINE)
+    # Also in a list, and over lines that end with a backslash.
+    yield from re.findall(r"^ {4,}(voxgate (?:[^\n\\]|\\\n)*)$", text(page), re.MULTILINE)
 
 
 @by_name
