@@ -13,6 +13,7 @@
 
 #include "check.h"
 #include "onnx_writer.h"
+#include "page_flags.h"
 #include "session_support.h"
 
 using onnx_writer::kFloat;
@@ -38,6 +39,26 @@ TEST(ALayerInASessionGivesTheLibrarysBytes) {
   Layer layer;
   Ort::Session session = Open(layer.Bytes());
   CHECK(layer.Run(session) == layer.Expected());
+}
+
+TEST(OutputsLieOnLargePages) {
+  constexpr int64_t kRows = 8192, kChannels = 64;
+  const std::string model = Model()
+                                .Input("features", kFloat, 2)
+                                .Input("rows", kInt32, 1)
+                                .Add(Node("GatherRows", {"features", "rows"}, {"out"}))
+                                .Output("out", kFloat, 2)
+                                .Bytes();
+  Ort::Session session = Open(model);
+  std::vector<float> features(kChannels, 1.0F);
+  std::vector<int32_t> rows(kRows, 0);
+  const Ort::Value out = std::move(
+      Run(session,
+          MakeFeeds(Tensor("features", features, {1, kChannels}), Tensor("rows", rows, {kRows})),
+          {"out"})[0]);
+  const float* data = out.GetTensorData<float>();
+  CHECK_EQ(support::IsAdvised(data), support::SystemHasLargePages());
+  CHECK_EQ(support::IsAdvised(data + kRows * kChannels - 1), support::SystemHasLargePages());
 }
 
 TEST(OneSessionInEightThreadsGivesTheSameBytes) {
