@@ -7,6 +7,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CMAKE := $(BIN)/cmake
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+# One more than there are cores: some tests wait, one of them for two minutes.
+WORKERS ?= $(shell expr $(JOBS) + 1)
 # Two builds of one folder at once would spoil each other.
 LOCK := $(shell mkdir -p build; command -v flock >/dev/null 2>&1 && echo flock build/.lock)
 EDITABLE := build/editable
@@ -62,8 +64,8 @@ format: setup ## Rewrite sources to the house style
 	git ls-files '*.cc' '*.h' '*.cu' '*.cuh' | xargs -r $(BIN)/clang-format -i
 
 .PHONY: test-python
-test-python: build ## Run the Python tests, a process per core (ARGS='-k name' selects)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+test-python: build ## Run the Python tests (ARGS='-k name' selects)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-native
 test-native: build ## Run the native tests, SANITIZE=thread|address under a sanitizer

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,20 @@ def data_file(data_dir: Path) -> Callable[[str], Path]:
 def repository() -> Path:
     """Root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _translations_are_parsed_once() -> Iterator[None]:
+    """torch.onnx parses its 500 translations for every export, a third of a small export's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "torch" in sys.modules:
+            with suppress(ImportError, AttributeError):  # its internals, which may change
+                from torch.onnx._internal._lazy_import import onnxscript_apis
+
+                get = onnxscript_apis.__getattr__
+                once = functools.cache(lambda: get("get_torchlib_ops")())  # noqa: PLW0108 - imported late
+                patch.setitem(vars(onnxscript_apis), "get_torchlib_ops", once)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -208,15 +208,22 @@ inline void CheckLayerOfAllTypes(const Layer& layer, bool misaligned = false) {
   CheckLayer<BFloat16>(layer, misaligned);
 }
 
+// kVolumes leaves a row of 64 to 64 channels below kMostProducts.
 #if defined(VOXGATE_EMULATION_THREAD)
-inline constexpr int64_t kManyRows = 70;  // its time is ten times the plain build's
+inline constexpr bool kSlow = true;  // its time is ten times the plain build's
+inline constexpr int64_t kManyRows = 70;
 inline constexpr int64_t kMostProducts = 60'000;
+inline constexpr int64_t kVolumes[] = {9, 1, 8, 9, 14};
 #elif defined(VOXGATE_EMULATION_ADDRESS)
+inline constexpr bool kSlow = false;
 inline constexpr int64_t kManyRows = 330;
 inline constexpr int64_t kMostProducts = 300'000;
+inline constexpr int64_t kVolumes[] = {27, 1, 8, 27, 64};
 #else
+inline constexpr bool kSlow = false;
 inline constexpr int64_t kManyRows = 989;
 inline constexpr int64_t kMostProducts = 4'000'000;
+inline constexpr int64_t kVolumes[] = {27, 1, 8, 27, 125};
 #endif
 
 inline int64_t Products(const Layer& layer) {

@@ -56,7 +56,6 @@ void CheckTf32(const Layer& layer, bool misaligned = false) {
 }  // namespace
 
 TEST(EveryPairOfChannelCountsByTf32) {
-  const int64_t volumes[] = {27, 1, 8, 27, 125};
   const int64_t rows[] = {19, kManyRows, 1};
   int64_t turn = 0;
   for (const int64_t in_channels : {1, 3, 4, 5, 16, 20, 64}) {
@@ -64,7 +63,7 @@ TEST(EveryPairOfChannelCountsByTf32) {
       Layer layer;
       layer.in_channels = in_channels;
       layer.out_channels = out_channels;
-      layer.volume = volumes[turn % 5];
+      layer.volume = kVolumes[turn % 5];
       layer.outputs = rows[turn % 3];
       layer.bias = turn % 4 != 0;
       layer.residual = turn % 7 < 3;
