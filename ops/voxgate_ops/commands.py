@@ -92,6 +92,14 @@ def export(
             "run on a GPU's tensor cores. Inputs and outputs stay float32."
         ),
     ] = "fp32",
+    batchable: Annotated[
+        bool,
+        typer.Option(
+            "--batchable/--no-batchable",
+            help="Whether a server may run several frames at once. With it, a network whose answer "
+            "to a frame depends on the others is refused.",
+        ),
+    ] = True,
     seed: Annotated[int, typer.Option(help="Of the weights where no checkpoint is given.")] = 0,
 ) -> None:
     """Write a torch network as an ONNX model of voxgate operators.
@@ -129,6 +137,7 @@ def export(
             spatial_shape=_list(spatial_shape, int, "spatial-shape"),
             class_names=_list(class_names, str, "class-names"),
             precision=precision,
+            batchable=batchable,
             seed=seed,
         )
         report = _export_with_progress(options)
@@ -155,7 +164,7 @@ def _export_with_progress(options: ExportOptions) -> ExportReport:
         TextColumn("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
-        console=_errors,
+        console=Console(file=sys.stderr),  # the one there is now: tracing puts another in its place
         transient=True,
         disable=not _errors.is_terminal,
     )

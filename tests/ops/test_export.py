@@ -141,13 +141,15 @@ def test_weights_are_initializers_by_offset_then_channels(out: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 40])
-def test_top_k_takes_what_there_is(out: Path, rows: int) -> None:
+@pytest.mark.parametrize("bounded", [False, True])
+def test_top_k_takes_what_there_is(out: Path, rows: int, bounded: bool) -> None:
     def call(x: Any, conv: nn.Module) -> dict[str, Tensor]:
-        values, index = torch.topk(conv(x).features[:, 0], 10)
+        score = conv(x).features[:, 0]
+        values, index = torch.topk(score, min(10, score.shape[0]) if bounded else 10)
         return {"best": values, "row": index}
 
     frame = {name: OutputMetadata(meaning="detections", frame="row") for name in ("best", "row")}
-    export(Function(call, conv=subm(4, 8)), out, outputs=frame)
+    export(Function(call, conv=subm(4, 8)), out, outputs=frame, batchable=False)
     coords, features = sites(rows)
     best, index = open_session(out).run(None, {"coords": coords, "features": features})
     assert best.shape == index.shape == (min(10, rows),)

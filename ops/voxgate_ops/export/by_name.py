@@ -40,6 +40,7 @@ class ExportOptions:
     spatial_shape: Sequence[int] | None = None
     class_names: Sequence[str] | None = None
     precision: Precision = "fp32"
+    batchable: bool = True
     seed: int = 0
 
 
@@ -80,6 +81,7 @@ def run_export(options: ExportOptions, progress: Callable[[str], None]) -> Expor
         class_names=_class_names(options, spec),
         class_colors=spec.class_colors if spec and options.class_names is None else (),
         precision=options.precision,
+        batchable=options.batchable,
         seed=options.seed,
         progress=progress,
     )

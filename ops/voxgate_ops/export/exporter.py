@@ -23,6 +23,7 @@ import voxgate_ops
 from voxgate_ops import schemas
 from voxgate_ops.errors import ExportError, ModelError
 from voxgate_ops.export import fusion, tracing, translation, verification
+from voxgate_ops.export.frames_alone import check_frames_alone
 from voxgate_ops.export.precision import lower
 from voxgate_ops.export.tracing import OutputPlan, OutputSpec, Voxelizer
 from voxgate_ops.metadata import (
@@ -111,8 +112,8 @@ def export_onnx(
 
     Raises:
         ExportError: the network cannot be traced or expressed in ONNX, or the model disagrees with
-            eager torch on the sample (the message has the output and the largest difference), or an
-            argument is wrong. No file is written then.
+            eager torch on the sample (the message has the output and the largest difference), or a
+            frame's answer depends on its batch, or an argument is wrong. No file is written then.
         LibraryMissingError: the operators' library, needed for the comparison, is missing.
     """
     step = progress or (lambda _: None)
@@ -172,6 +173,8 @@ def export_onnx(
             eager, checked, spatial_shape, voxelizer, plan, precision
         )
         differences = verification.compare(session, checked, reference, plan, voxelizer)
+        if batchable:
+            check_frames_alone(session, checked, plan, voxelizer, precision)
         refusal = verification.accepts_no_rows(session, checked, voxelizer)
         if refusal is not None:
             warnings.warn(f"{path} fails on a batch without sites: {refusal}", stacklevel=2)

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping, Sequence
+import io
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from voxgate_ops import torch_ops  # noqa: F401 (registers torch.ops.voxgate)
 from voxgate_ops.errors import ExportError
+from voxgate_ops.export.size_guards import check_sizes_are_free, own_line
 from voxgate_ops.export.translation import frozen_batch_norm
 from voxgate_ops.metadata import OutputMeaning, OutputMetadata, voxel_grid_shape
 from voxgate_ops.nn import SparseBatchNorm, SparseConvTensor, SparseSyncBatchNorm
@@ -287,12 +293,13 @@ def trace(entry: Entry, rows: Tensor, columns: Tensor) -> torch.export.ExportedP
     """torch.export of the entry with the number of rows and the batch size unknown.
 
     Raises:
-        ExportError: torch cannot trace the network; the cause is torch's own error.
+        ExportError: torch cannot trace the network, or what it traced holds for some numbers of
+            rows only; the cause is torch's own error.
     """
     dynamic = {"rows": {0: _DYNAMIC}, "columns": {0: _DYNAMIC}, "batch_size": _DYNAMIC}
     try:
-        with torch.no_grad():
-            return torch.export.export(
+        with torch.no_grad(), _without_partial_graphs():
+            program = torch.export.export(
                 entry, (rows, columns, 2), dynamic_shapes=dynamic, strict=False
             )
     except ExportError:
@@ -301,5 +308,27 @@ def trace(entry: Entry, rows: Tensor, columns: Tensor) -> torch.export.ExportedP
         reason = str(error).strip().splitlines()
         raise ExportError(
             f"torch.export cannot trace the network: {type(error).__name__}: "
-            f"{reason[0] if reason else 'no message'}"
+            f"{reason[0] if reason else 'no message'}{own_line(error)}"
         ) from error
+    check_sizes_are_free(program)
+    return program
+
+
+@contextmanager
+def _without_partial_graphs() -> Iterator[None]:
+    """Keeps torch from printing the graph so far where it cannot go on: pages of it."""
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    printed = io.StringIO()
+    shown = True
+    try:
+        with contextlib.redirect_stderr(printed):
+            yield
+    except Exception as error:
+        shown = not hasattr(error, "partial_fx_graph")
+        raise
+    finally:
+        logger.setLevel(level)
+        if shown:  # it is the network's own
+            sys.stderr.write(printed.getvalue())

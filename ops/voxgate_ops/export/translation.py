@@ -45,10 +45,14 @@ def _batch_norm(x: Any, scale: Any, shift: Any, mean: Any, variance: Any, epsilo
     return standard.BatchNormalization(x, scale, shift, mean, variance, epsilon=epsilon)
 
 
-def _top_k(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:  # noqa: A002
+def _top_k(x: Any, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:  # noqa: A002
     """Takes all there are where there are fewer than k: a frame may have any number of sites."""
     size = standard.Gather(standard.Shape(x), standard.Constant(value_ints=[dim]))
-    count = standard.Min(size, standard.Constant(value_ints=[k]))
+    if isinstance(k, int):
+        wanted = standard.Constant(value_ints=[k])
+    else:  # computed from a number of rows, as in min(k, len(scores))
+        wanted = standard.Reshape(k, standard.Constant(value_ints=[1]))
+    count = standard.Min(size, wanted)
     return standard.TopK(x, count, axis=dim, largest=int(largest), sorted=int(sorted))
 
 

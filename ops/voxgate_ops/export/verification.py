@@ -304,7 +304,7 @@ def _set_differences(
     for name in group:
         _check_like(name, actual[name][:0], reference.outputs[name][:0])
     expected = [reference.outputs[name] for name in group]
-    limits = [tolerance.relative * _largest(array) for array in expected]
+    limits = [tolerance.relative * largest(array) for array in expected]
     match = match_rows([actual[name] for name in group], expected, limits)
     limit = tolerance.flipped
     if match.unmatched > limit:
@@ -334,14 +334,14 @@ def _difference(name: str, actual: Array, reference: Reference) -> float:
     if actual.size == 0:
         return 0.0
     tolerance = TOLERANCES[reference.precision]
-    worst = _largest_gap(actual, expected)
+    worst = largest_gap(actual, expected)
     if expected.dtype.kind == "f":
-        scale = _largest(expected)
+        scale = largest(expected)
         share, unit = worst / scale, "of the largest magnitude"
-        limit, cap, measure = tolerance.relative, tolerance.most_relative, _largest_gap
+        limit, cap, measure = tolerance.relative, tolerance.most_relative, largest_gap
     else:
-        share, unit = _differing_share(actual, expected), "of the values"
-        limit, cap, measure = tolerance.flipped, tolerance.most_flipped, _differing_share
+        share, unit = differing_share(actual, expected), "of the values"
+        limit, cap, measure = tolerance.flipped, tolerance.most_flipped, differing_share
         scale = 1.0
         if name.endswith("_coords"):
             limit = cap = 0.0
@@ -362,7 +362,7 @@ def _few_are_far(name: str, actual: Array, reference: Reference) -> bool:
     expected, tolerance = reference.outputs[name], TOLERANCES[reference.precision]
     if reference.precision == "fp32" or expected.dtype.kind != "f":
         return False
-    gap = tolerance.relative * _largest(expected)
+    gap = tolerance.relative * largest(expected)
     share = _far_share(actual, expected, gap)
     if tolerance.flipped < share <= tolerance.most_flipped:
         rounding = _far_share(reference.with_other_rounding(name), expected, gap)
@@ -372,20 +372,20 @@ def _few_are_far(name: str, actual: Array, reference: Reference) -> bool:
 
 def _far_share(a: Array, b: Array, gap: float) -> float:
     """The share of values further apart; 1 where only one of two values is finite."""
-    if not math.isfinite(_largest_gap(a, b)):
+    if not math.isfinite(largest_gap(a, b)):
         return 1.0
     finite = np.isfinite(b)
     return float(np.count_nonzero(np.abs(a[finite] - b[finite]) > gap)) / b.size
 
 
-def _largest(array: Array) -> float:
+def largest(array: Array) -> float:
     """The largest finite magnitude, above 0."""
     if array.dtype.kind != "f":
         return 1.0
     return max(float(np.abs(array[np.isfinite(array)]).max(initial=0.0)), _TINY)
 
 
-def _largest_gap(a: Array, b: Array) -> float:
+def largest_gap(a: Array, b: Array) -> float:
     """The largest absolute difference; infinite where only one of two values is finite."""
     finite = np.isfinite(b)
     if not np.array_equal(a[~finite], b[~finite].astype(a.dtype), equal_nan=True):
@@ -394,7 +394,7 @@ def _largest_gap(a: Array, b: Array) -> float:
     return float(gap.max(initial=0.0))
 
 
-def _differing_share(a: Array, b: Array) -> float:
+def differing_share(a: Array, b: Array) -> float:
     return float(np.count_nonzero(a != b)) / a.size if a.shape == b.shape else float("inf")
 
 
