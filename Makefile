@@ -47,7 +47,9 @@ build: setup ## Compile what changed in the C++ sources and protos
 ## Checking ---------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint test-native test-sanitize test-gpu-native test-python ## Lint, type check and run all tests
+test: build ## Lint, type check and run all tests
+	@$(MAKE) --no-print-directory --jobs=2 lint test-native # mypy has one core's work
+	@$(MAKE) --no-print-directory test-sanitize test-gpu-native test-python
 
 .PHONY: lint
 lint: build ## Ruff, clang-format, import rules and mypy

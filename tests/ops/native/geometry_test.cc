@@ -187,12 +187,17 @@ Coords FullLine(int32_t size) {
   return coords;
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int32_t kSize = 250000;  // the time is the plain build's to see
+#else
+constexpr int32_t kSize = 1000000;
+#endif
+
 }  // namespace
 
 // Looking at all that a wide kernel spans would outlast the time limit of a test.
 TEST(InputsBetweenTheKernelsCellsCostNothing) {
   const auto pool = rulebook::MakeThreadPool(1);
-  constexpr int32_t kSize = 1000000;
   ConvGeometry geometry = support::Geometry(1, 3, 1, kSize / 4);
   geometry.dilation[0] = kSize / 4;
   const auto made = support::Sparse(*pool, FullLine(kSize), support::Axes({kSize}), geometry);
@@ -202,7 +207,6 @@ TEST(InputsBetweenTheKernelsCellsCostNothing) {
 
 TEST(CellsBetweenGeneratedSitesCostNothing) {
   const auto pool = rulebook::MakeThreadPool(1);
-  constexpr int32_t kSize = 1000000;
   ConvGeometry geometry = support::Geometry(1, 3, 1, 0);
   geometry.transposed = true;
   geometry.dilation[0] = int64_t{1} << 28;
