@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import sysconfig
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -64,6 +63,6 @@ def own_line(error: BaseException) -> str:
     return found
 
 
-def _is_own(file: Any) -> bool:
+def _is_own(file: str) -> bool:
     standard = file.startswith(_STANDARD) and "site-packages" not in file
     return not standard and not file.startswith((*_OF_LIBRARIES, "<"))
