@@ -40,10 +40,10 @@ bool FindPairs(const int32_t* neighbors, int64_t rows, int32_t inputs, const int
     const __mmask16 pair = _mm512_cmpge_epi32_mask(i, _mm512_setzero_si512());
     _mm512_storeu_si512(pairs.in_row + count, _mm512_maskz_compress_epi32(pair, i));
     _mm512_storeu_si512(pairs.out_row + count, _mm512_maskz_compress_epi32(pair, row));
-    // GCC 12 was seen to spill the mask as 16 bits and to count 32 of the stack, so the mask goes
-    // through a general register, which clears the upper half.
-    unsigned pair_bits = pair;
-    asm("" : "+r"(pair_bits));
+    // GCC 12 was seen to spill the mask as 16 bits and to count 32 of the stack, so an instruction
+    // of ours takes it to a general register, whose upper half that clears.
+    unsigned pair_bits;
+    asm("kmovw %1, %0" : "=r"(pair_bits) : "k"(pair));
     count += __builtin_popcount(pair_bits);
     outside |= _mm512_cmplt_epi32_mask(i, none) | _mm512_cmpge_epi32_mask(i, limit);
     row = _mm512_add_epi32(row, sixteen);
