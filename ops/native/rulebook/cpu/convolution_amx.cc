@@ -18,10 +18,11 @@ namespace rulebook::cpu {
 namespace {
 
 constexpr int64_t kTileRows = 16;
-constexpr int64_t kBlockRows = 32;                 // pairs multiplied together: two tiles
-constexpr int64_t kLine = 64;                      // bytes of a row of a tile
-constexpr int64_t kTileBytes = kTileRows * kLine;  // of one tile
-constexpr int64_t kStepBytes = 2 * kTileBytes;     // of two, which is what one step multiplies
+constexpr int64_t kBlockRows = 32;                        // pairs multiplied together: two tiles
+constexpr int64_t kAhead = kSplitPairSlack - kBlockRows;  // rows fetched before they are gathered
+constexpr int64_t kLine = 64;                             // bytes of a row of a tile
+constexpr int64_t kTileBytes = kTileRows * kLine;         // of one tile
+constexpr int64_t kStepBytes = 2 * kTileBytes;  // of two, which is what one step multiplies
 constexpr int64_t kGroupBytes = kSplitParts * kStepBytes;  // of all parts of 32 channels
 constexpr int64_t kSumBytes = kBlockRows * kSplitChannels * 4;
 constexpr int kSteps = 6;
@@ -137,6 +138,9 @@ struct Gathering {
   char* to;  // [3][32][64]
 
   VOXGATE_INLINE void Row(int64_t row) const {
+    const float* soon = features + in_row[row + kAhead] * channels;
+    _mm_prefetch(soon, _MM_HINT_T0);
+    _mm_prefetch(soon + 16, _MM_HINT_T0);
     const float* from = features + in_row[row] * channels;
     const Split split =
         SplitInThree<Cut::kShort>(_mm512_loadu_ps(from), _mm512_loadu_ps(from + 16));
@@ -237,9 +241,21 @@ constexpr Group kGroups[4][4] = {
 constexpr int ShareOver(int64_t turns) { return turns == 1 ? 3 : turns < 4 ? 2 : 1; }
 constexpr int64_t RowsOf(int share) { return kBlockRows >> (3 - share); }
 
-// Fills the last block up with a row that is there; what comes of it is not added.
+constexpr int64_t WholeBlocks(int64_t rows) {
+  return (rows + kBlockRows - 1) / kBlockRows * kBlockRows;
+}
+
+// Fills the last block, and what is fetched after it, up with a row that is there. What comes of it
+// is not added.
 void FillUp(const TilePairs& pairs) {
-  for (int64_t p = pairs.count; p % kBlockRows != 0; ++p) pairs.in_row[p] = pairs.in_row[0];
+  const int64_t end = WholeBlocks(pairs.count) + kAhead;
+  for (int64_t p = pairs.count; p < end; ++p) pairs.in_row[p] = pairs.in_row[0];
+}
+
+// Has the first rows of `next` fetched after the last block of `pairs`.
+void Follow(const TilePairs& pairs, const TilePairs& next) {
+  int32_t* end = pairs.in_row + WholeBlocks(pairs.count);
+  for (int64_t row = 0; row < kAhead; ++row) end[row] = next.in_row[row];
 }
 
 class Accumulation {
@@ -253,11 +269,14 @@ class Accumulation {
         sets_(run.out_channels / kSplitChannels) {}
 
   void Run() {
-    if (next_ != nullptr) FillUp(next_->pairs);
     if (run_.gathered_half < 0) {
       FillUp(pairs_);
       run_.gathered_half = 0;
       GatherNow();
+    }
+    if (next_ != nullptr) {
+      FillUp(next_->pairs);
+      Follow(pairs_, next_->pairs);
     }
     for (int64_t pair = 0; pair < pairs_.count; pair += kBlockRows) {
       const int64_t next = pair + kBlockRows;

@@ -21,8 +21,9 @@ namespace rulebook::cpu {
 // Channels come in whole groups of 32, in and out: a tile's row of bfloat16.
 inline constexpr int64_t kSplitChannels = 32;
 inline constexpr int64_t kSplitParts = 3;
-// Lists of pairs have room for so many more than there are: they are filled up to whole blocks.
-inline constexpr int64_t kSplitPairSlack = 32;
+// Lists of pairs have room for so many more than there are: they are filled up to whole blocks of
+// 32, and the rows that follow are fetched ahead.
+inline constexpr int64_t kSplitPairSlack = 44;
 
 // Parts hold no infinity and no NaN, and parts and products below 2^-126 are taken as 0. So a
 // weight is split only where every value is 0 or between the first two of these. Sums that are
