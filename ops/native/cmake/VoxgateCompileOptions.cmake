@@ -41,10 +41,6 @@ function(voxgate_isa_flags)
     if(VOXGATE_COMPILER_HAS_${isa})
       if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
         list(APPEND ${isa} -Wno-maybe-uninitialized) # false alarms in GCC 12's own intrinsics
-        if(VOXGATE_SANITIZE STREQUAL "thread")
-          # With -O1 GCC 12 spills a mask as 16 bits around ThreadSanitizer's calls and loads 32.
-          list(APPEND ${isa} -O3)
-        endif()
       endif()
       set(sources ${ARGN})
       list(FILTER sources INCLUDE REGEX "_${isa}\\.cc$")
