@@ -1,9 +1,9 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 //
-// Split convolution on the AMX tile unit. While it multiplies, the vector units gather the rows of
-// the next block of 32 pairs and add the sums of the block before. Every step of four tile
-// multiplications carries its share of both: a block's worth in one piece would not fit into what
-// the processor looks ahead, and the tile unit would stand still.
+// Split convolution on the AMX tile unit. While it multiplies, the vector units gather and split
+// the rows of the next block of 32 pairs and add the sums of the block before. Every step of four
+// tile multiplications carries its share of both: a block's worth in one piece would not fit into
+// what the processor looks ahead, and the tile unit would stand still.
 //
 // A row of a tile is multiplied for itself, so a row's bits do not depend on the rows beside it.
 #include "split_convolution.h"
@@ -231,11 +231,10 @@ void MultiplyGroup(const char* features, const char* weight, const Gathering& ga
 using Group = void (*)(const char*, const char*, const Gathering&, const Adding&, SplitRun&);
 
 // [rows gathered][rows added]: none, 8, 16, 32.
-constexpr Group kGroups[4][4] = {
-    {MultiplyGroup<0, 0>, MultiplyGroup<0, 8>, MultiplyGroup<0, 16>, MultiplyGroup<0, 32>},
-    {MultiplyGroup<8, 0>, MultiplyGroup<8, 8>, MultiplyGroup<8, 16>, MultiplyGroup<8, 32>},
-    {MultiplyGroup<16, 0>, MultiplyGroup<16, 8>, MultiplyGroup<16, 16>, MultiplyGroup<16, 32>},
-    {MultiplyGroup<32, 0>, MultiplyGroup<32, 8>, MultiplyGroup<32, 16>, MultiplyGroup<32, 32>}};
+template <int kGather>
+constexpr Group kGathering[4] = {MultiplyGroup<kGather, 0>, MultiplyGroup<kGather, 8>,
+                                 MultiplyGroup<kGather, 16>, MultiplyGroup<kGather, 32>};
+constexpr const Group* kGroups[4] = {kGathering<0>, kGathering<8>, kGathering<16>, kGathering<32>};
 
 // 32 rows over so many turns: the index into kGroups, and the rows of one turn.
 constexpr int ShareOver(int64_t turns) { return turns == 1 ? 3 : turns < 4 ? 2 : 1; }
