@@ -17,6 +17,7 @@ from voxgate_ops.export.verification import (
     differing_share,
     largest,
     largest_gap,
+    run_model,
 )
 from voxgate_ops.metadata import OutputMetadata, Precision
 
@@ -24,6 +25,7 @@ from voxgate_ops.metadata import OutputMetadata, Precision
 def check_frames_alone(
     session: ort.InferenceSession,
     sample: Sample,
+    together: Mapping[str, Array],
     plan: OutputPlan,
     voxelizer: Voxelizer | None,
     precision: Precision,
@@ -33,33 +35,25 @@ def check_frames_alone(
     Rounding may differ, as in kernels of ONNX Runtime that choose by size; more than the
     precision's tolerance may not.
 
+    Args:
+        together: what the model gave for the whole sample.
+
     Raises:
         ExportError: an output differs by more, or in its number of rows.
     """
     if sample.batch_size < 2:
         return
-    together = _run(session, sample.feeds(session, voxelizer), plan)
     frames = sample.rows[:, 0] if voxelizer is None else sample.columns
     for frame in range(sample.batch_size):
         chosen = np.flatnonzero(frames == frame)
         if not chosen.size:
             continue
         single = _single_frame(sample, chosen, voxelizer)
-        try:
-            alone = _run(session, single.feeds(session, voxelizer), plan)
-        except Exception as error:  # ONNX Runtime's exceptions share no base but this
-            raise ExportError(f"the exported model fails on a frame alone: {error}") from error
+        alone = run_model(session, single, plan, voxelizer, "a frame alone")
         for name, output in plan.outputs.items():
             in_batch = _of_frame(name, output, together, frame, chosen)
             by_itself = _of_frame(name, output, alone, 0, np.arange(len(chosen)))
             _check_equal(name, in_batch, by_itself, precision)
-
-
-def _run(
-    session: ort.InferenceSession, feeds: Mapping[str, Array], plan: OutputPlan
-) -> dict[str, Array]:
-    names = list(plan.outputs)
-    return dict(zip(names, session.run(names, feeds), strict=True))
 
 
 def _single_frame(sample: Sample, chosen: Array, voxelizer: Voxelizer | None) -> Sample:

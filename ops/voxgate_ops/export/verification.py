@@ -246,35 +246,45 @@ def _in_input_order(array: Array, back: Array) -> Array:
     return out
 
 
-def compare(
+def run_model(
     session: ort.InferenceSession,
     sample: Sample,
-    reference: Reference,
     plan: OutputPlan,
     voxelizer: Voxelizer | None,
+    what: str = "the sample",
+) -> dict[str, Array]:
+    """The model's outputs by name.
+
+    Raises:
+        ExportError: it fails; `what` is what the message says it fails on.
+    """
+    names = list(plan.outputs)
+    try:
+        found = session.run(names, sample.feeds(session, voxelizer))
+    except Exception as error:  # ONNX Runtime's exceptions share no base but this
+        raise ExportError(f"the exported model fails on {what}: {error}") from error
+    return dict(zip(names, found, strict=True))
+
+
+def compare(
+    actual: Mapping[str, Array], reference: Reference, plan: OutputPlan
 ) -> dict[str, float]:
-    """Run the model on the sample; the largest absolute difference of each output.
+    """The largest absolute difference of each output that the model gave for the sample.
 
     What may differ says Tolerance. Where a network amplifies rounding errors more than that, its
     own difference under other rounding is the measure. In 16 bits the rows that values choose
     (sites of a threshold, detections) may be a few others: then the rows are compared as sets.
 
     Raises:
-        ExportError: the model fails, or an output differs by more than its tolerance.
+        ExportError: an output differs by more than its tolerance.
     """
-    names = list(plan.outputs)
-    try:
-        found = session.run(names, sample.feeds(session, voxelizer))
-    except Exception as error:  # ONNX Runtime's exceptions share no base but this
-        raise ExportError(f"the exported model fails on the sample: {error}") from error
-    actual = dict(zip(names, found, strict=True))
     differences: dict[str, float] = {}
     for group in _row_groups(plan):
         if _may_choose_rows(group, actual, reference, plan):
             differences.update(_set_differences(group, actual, reference))
         else:
             differences.update({name: _difference(name, actual[name], reference) for name in group})
-    return {name: differences[name] for name in names}
+    return {name: differences[name] for name in plan.outputs}
 
 
 def _row_groups(plan: OutputPlan) -> list[list[str]]:
