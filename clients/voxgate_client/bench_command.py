@@ -145,8 +145,8 @@ def bench(
 def _check_files(json_file: Path | None, plot: Path | None) -> None:
     # Not after the run: it may have taken an hour.
     for file in (json_file, plot):
-        if file is not None and _no_place(file):
-            raise CommandError(f"{file} cannot be written: {_no_place(file)}")
+        if file is not None and (problem := _no_place(file)):
+            raise CommandError(f"{file} cannot be written: {problem}")
     if plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise CommandError('--plot needs matplotlib: pip install "voxgate[plot]"')
 

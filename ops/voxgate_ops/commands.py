@@ -27,13 +27,8 @@ _errors = Console(stderr=True)
 
 
 def _fail(message: str) -> NoReturn:
-    _errors.print(f"[bold red]error:[/] {_plain(message)}", highlight=False, soft_wrap=True)
+    _errors.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
-
-
-def _plain(text: str) -> str:
-    """Text in which rich finds no markup."""
-    return escape(text)
 
 
 def export(
@@ -179,14 +174,14 @@ def _export_with_progress(options: ExportOptions) -> ExportReport:
 
 def _print_report(report: ExportReport) -> None:
     console = Console()
-    console.print(f"wrote {_plain(str(report.path))}", highlight=False, soft_wrap=True)
+    console.print(f"wrote {escape(str(report.path))}", highlight=False, soft_wrap=True)
     for name, difference in report.differences.items():
         meaning = report.metadata.outputs[name].meaning
         console.print(
             f"  {name} ({meaning}): largest difference from eager torch {difference:.3g}",
             highlight=False,
         )
-    look = f"look at it with: voxgate inspect {_plain(shlex.quote(str(report.path)))}"
+    look = f"look at it with: voxgate inspect {escape(shlex.quote(str(report.path)))}"
     console.print(look, highlight=False, soft_wrap=True)
 
 
