@@ -27,7 +27,8 @@ _POLL = 0.02
 
 
 class Scrape:
-    """What /metrics said at one moment."""
+    """What /metrics said. It is read metric by metric while the server goes on counting: of things
+    that happened meanwhile some may be in it and others not."""
 
     def __init__(self, text: str) -> None:
         self._samples = [
@@ -108,8 +109,9 @@ class ServerProcess:
     async def until(
         self, condition: Callable[[Scrape], bool], what: str, patience: float = PATIENCE
     ) -> Scrape:
-        """The first scrape of which `condition` holds."""
-        return await self._poll(self.scrape, condition, what, patience)
+        """A scrape begun after one of which `condition` held: all that came before it is there."""
+        await self._poll(self.scrape, condition, what, patience)
+        return await asyncio.to_thread(self.scrape)
 
     async def until_live(self, status: int, patience: float = PATIENCE) -> str:
         """The body of the first /livez that answers with `status`."""
@@ -119,7 +121,7 @@ class ServerProcess:
         return str(body)
 
     async def balanced(self, patience: float = PATIENCE) -> Scrape:
-        """The first scrape in which every frame is counted and nothing is in flight."""
+        """A scrape after every frame was counted and nothing was in flight."""
         return await self.until(lambda scrape: scrape.balanced, "balanced metrics", patience)
 
     @staticmethod

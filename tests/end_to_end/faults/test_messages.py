@@ -189,6 +189,8 @@ async def test_what_a_message_above_grpcs_limit_leaves_unanswered_is_cancelled(
         await stream.send_raw(bytes(GRPC_LIMIT + 1))
         assert await stream.rest() == []
         assert await stream.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        scrape = await server.until(lambda s: s.received == 1, "count of the frame")
-        assert (await server.balanced()).outcomes() == {"cancelled": 1}, str(scrape)
+        scrape = await server.until(
+            lambda s: s.total("voxgate_streams_closed_total") == 1, "count of the ended stream"
+        )
+        assert scrape.balanced and scrape.outcomes() == {"cancelled": 1}, str(scrape)
         assert scrape.total("voxgate_active_streams") == 0

@@ -105,7 +105,7 @@ async def test_a_slow_reader_that_leaves_is_counted(start_process: StartProcess)
         after = await server.until(
             lambda s: s.total("voxgate_streams_closed_total") == 1, "end of the stream"
         )
-        assert after.balanced, after
+        assert after.balanced, str(after)
         assert after.received == scrape.received
         assert after.outcomes()["cancelled"] >= QUEUED
 
