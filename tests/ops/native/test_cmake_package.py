@@ -143,19 +143,43 @@ def test_the_example_runs_a_scan(run_scan: Path, tmp_path: Path, points: bool) -
 
     printed = run(run_scan, tmp_path / "model.onnx", tmp_path / "scan.bin", "--runs", "2")
 
-    assert "scan    5000 points" in printed
+    assert "scan    5000 points of 4 values" in printed
     assert f"output  out [{len(expected)}, 8]" in printed
     assert "ms median of 2 runs" in printed
 
 
-def test_the_example_says_what_is_wrong(run_scan: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("asked", "columns"), [((), 5), (("--columns", "4"), 4)])
+def test_the_example_knows_rows_with_rings(
+    run_scan: Path, tmp_path: Path, asked: tuple[str, ...], columns: int
+) -> None:
+    """Though as many bytes are rows of four values, too."""
+    scan = np.random.default_rng(1).uniform(0, 1, (400, 5)).astype(np.float32)
+    scan[:, 4] = np.arange(400) % 32
+    scan.tofile(tmp_path / "scan.bin")
+    write_model(tmp_path / "model.onnx", points=True)
+    printed = run(run_scan, tmp_path / "model.onnx", tmp_path / "scan.bin", *asked)
+    assert f"scan    {2000 // columns} points of {columns} values" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "33 bytes"),
+        (("--runs", "two"), "--runs two: expected a whole number"),
+        (("--columns",), "--columns : expected a whole number"),
+        (("other.bin",), "usage: run_scan"),
+    ],
+)
+def test_the_example_says_what_is_wrong(
+    run_scan: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
     write_model(tmp_path / "model.onnx", points=False)
     (tmp_path / "short.bin").write_bytes(b"\0" * 33)
     finished = subprocess.run(
-        [run_scan, tmp_path / "model.onnx", tmp_path / "short.bin"],
+        [run_scan, tmp_path / "model.onnx", tmp_path / "short.bin", *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
     assert finished.returncode == 1
-    assert "33 bytes" in finished.stderr
+    assert message in finished.stderr

@@ -1,11 +1,12 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 //
-// run_scan MODEL.onnx SCAN.bin [--columns 4] [--threads 0] [--runs 5]
+// run_scan MODEL.onnx SCAN.bin [--columns N] [--threads N] [--runs 5]
 //
 // Loads an exported model, runs one LiDAR sweep (float32 rows as KITTI and nuScenes store them)
 // through it in this process and prints what comes out and how long it takes.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -21,10 +22,19 @@ namespace {
 
 struct Options {
   std::vector<std::string> files;
-  int columns = 4;
-  int threads = 0;
+  int columns = 0;  // 0: 4 or 5, as the file looks
+  int threads = 0;  // 0: one for each core
   int runs = 5;
 };
+
+int Number(const std::string& name, const std::string& text) {
+  char* end = nullptr;
+  const long value = std::strtol(text.c_str(), &end, 10);
+  if (text.empty() || *end != '\0' || value < 1 || value > 1'000'000) {
+    throw std::invalid_argument(name + " " + text + ": expected a whole number from 1 to 1000000");
+  }
+  return static_cast<int>(value);
+}
 
 Options Parse(int argc, char** argv) {
   Options options;
@@ -36,13 +46,13 @@ Options Parse(int argc, char** argv) {
                                             : nullptr;
     if (number == nullptr) {
       options.files.push_back(argument);
-    } else if (++i < argc) {
-      *number = std::stoi(argv[i]);
+    } else {
+      *number = Number(argument, ++i < argc ? argv[i] : "");
     }
   }
-  if (options.files.size() != 2 || options.columns < 3 || options.runs < 1) {
+  if (options.files.size() != 2 || options.runs < 1) {
     throw std::invalid_argument(
-        "usage: run_scan MODEL.onnx SCAN.bin [--columns 4] [--threads 0] [--runs 5]");
+        "usage: run_scan MODEL.onnx SCAN.bin [--columns N] [--threads N] [--runs 5]");
   }
   if (options.threads < 1) {
     options.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
@@ -50,20 +60,32 @@ Options Parse(int argc, char** argv) {
   return options;
 }
 
+// KITTI has rows of 4 values. nuScenes has 5, of which the last is the ring that the point is on.
+int GuessColumns(const std::vector<float>& values) {
+  if (values.empty() || values.size() % 5 != 0) return 4;
+  if (values.size() % 4 != 0) return 5;
+  for (size_t i = 4; i < values.size(); i += 5) {
+    if (values[i] < 0 || values[i] != std::floor(values[i])) return 4;
+  }
+  return 5;
+}
+
 Scan ReadScan(const std::string& path, int columns) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) throw std::runtime_error("cannot open " + path);
-  const auto bytes = static_cast<int64_t>(file.tellg());
-  const int64_t row = columns * static_cast<int64_t>(sizeof(float));
+  const auto bytes = static_cast<size_t>(file.tellg());
+  Scan scan;
+  scan.points.resize(bytes / sizeof(float));
+  file.seekg(0);
+  file.read(reinterpret_cast<char*>(scan.points.data()),
+            static_cast<std::streamsize>(scan.points.size() * sizeof(float)));
+  scan.columns = columns == 0 ? GuessColumns(scan.points) : columns;
+  const size_t row = static_cast<size_t>(scan.columns) * sizeof(float);
   if (bytes % row != 0) {
     throw std::runtime_error(path + " has " + std::to_string(bytes) +
-                             " bytes, no multiple of the " + std::to_string(row) + " of a point");
+                             " bytes, no multiple of the " + std::to_string(row) +
+                             " of a point (--columns says how many values it has)");
   }
-  Scan scan;
-  scan.columns = columns;
-  scan.points.resize(static_cast<size_t>(bytes) / sizeof(float));
-  file.seekg(0);
-  file.read(reinterpret_cast<char*>(scan.points.data()), bytes);
   return scan;
 }
 
@@ -81,7 +103,8 @@ int Main(int argc, char** argv) {
   const Options options = Parse(argc, argv);
   const Scan scan = ReadScan(options.files[1], options.columns);
   Model model(options.files[0], options.threads);
-  std::printf("scan    %lld points\n", static_cast<long long>(scan.rows()));
+  std::printf("scan    %lld points of %lld values\n", static_cast<long long>(scan.rows()),
+              static_cast<long long>(scan.columns));
   PrintOutputs(model, model.Run(scan));
 
   std::vector<double> times;
