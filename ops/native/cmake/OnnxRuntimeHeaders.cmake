@@ -9,8 +9,12 @@ set(VOXGATE_HEADER_CACHE "${CMAKE_CURRENT_LIST_DIR}/../../../build/onnxruntime-h
 function(voxgate_onnxruntime_headers result)
   if(ONNXRUNTIME_INCLUDE_DIR)
     if(NOT EXISTS "${ONNXRUNTIME_INCLUDE_DIR}/onnxruntime_cxx_api.h")
-      message(FATAL_ERROR "ONNXRUNTIME_INCLUDE_DIR is ${ONNXRUNTIME_INCLUDE_DIR}, "
-                          "which holds no onnxruntime_cxx_api.h")
+      message(
+        FATAL_ERROR
+          "ONNXRUNTIME_INCLUDE_DIR is ${ONNXRUNTIME_INCLUDE_DIR}, which holds no "
+          "onnxruntime_cxx_api.h: name the folder that does (include/ of an ONNX Runtime release "
+          "archive), or leave it out (-UONNXRUNTIME_INCLUDE_DIR): the headers are then taken from "
+          "the system, else out of Debian's libonnxruntime-dev")
     endif()
     set(${result} "${ONNXRUNTIME_INCLUDE_DIR}" PARENT_SCOPE)
     return()
