@@ -5,6 +5,7 @@
 #include <atomic>
 #include <vector>
 
+#include "columns.h"
 #include "coords_text.h"
 #include "key_sort.h"
 #include "parallel.h"
@@ -50,7 +51,7 @@ void PackBlock(CoordsView coords, const SpatialShape& shape, const cpu::KeyBox& 
 bool InOrder(CpuContext& context, CoordsView coords, const SpatialShape& shape) {
   const cpu::KeyBox box = cpu::GridBox(shape);
   std::atomic<bool> in_order{true};
-  cpu::WithColumns(box.columns, [&](auto columns) {
+  WithColumns(box.columns, [&](auto columns) {
     cpu::ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t, int64_t begin, int64_t end) {
       uint64_t last = 0;
       bool so_far = in_order.load(std::memory_order_relaxed);
@@ -91,7 +92,7 @@ std::vector<typename Items::Item> PackSites(CpuContext& context, CoordsView coor
   const cpu::KeyBox box = cpu::GridBox(shape);
   std::vector<typename Items::Item> items(static_cast<size_t>(coords.rows));
   std::vector<uint64_t> largest(static_cast<size_t>(cpu::CeilDiv(coords.rows, kRowsPerBlock)));
-  cpu::WithColumns(box.columns, [&](auto columns) {
+  WithColumns(box.columns, [&](auto columns) {
     cpu::ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t b, int64_t begin, int64_t end) {
       uint64_t most = 0;
       for (int64_t i = begin; i < end; ++i) {
@@ -136,7 +137,7 @@ void SortUnordered(CpuContext& context, CoordsView coords, const SpatialShape& s
   as.Sort(context, items, max_key);
   const int64_t distinct = RankSorted(coords, items, as, duplicates, rank);
   const SortedSites sorted = allocate(distinct);
-  cpu::WithColumns(static_cast<int>(coords.columns()), [&](auto columns) {
+  WithColumns(coords.columns(), [&](auto columns) {
     cpu::ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t, int64_t begin, int64_t end) {
       for (int64_t j = begin; j < end; ++j) {
         const auto item = items[static_cast<size_t>(j)];
@@ -170,7 +171,7 @@ void CheckCanonical<Device::kCpu>(CpuContext& context, CoordsView coords,
                                   const SpatialShape& shape) {
   CheckAgainst(coords, shape);
   const cpu::KeyBox box = cpu::GridBox(shape);
-  cpu::WithColumns(box.columns, [&](auto columns) {
+  WithColumns(box.columns, [&](auto columns) {
     cpu::ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t, int64_t begin, int64_t end) {
       PackBlock<columns>(coords, shape, box, begin, end, [&](int64_t i, uint64_t, bool up) {
         if (!up) cpu::ThrowUnordered("coords", coords, i);
@@ -184,7 +185,7 @@ bool IsCanonical<Device::kCpu>(CpuContext& context, CoordsView coords, const Spa
   CheckAgainst(coords, shape);
   const cpu::KeyBox box = cpu::GridBox(shape);
   std::atomic<bool> canonical{true};
-  cpu::WithColumns(box.columns, [&](auto columns) {
+  WithColumns(box.columns, [&](auto columns) {
     cpu::ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t, int64_t begin, int64_t end) {
       bool ascends = true;
       PackBlock<columns>(coords, shape, box, begin, end,
@@ -218,7 +219,7 @@ void FindSites<Device::kCpu>(CpuContext& context, CoordsView coords, CoordsView 
     ThrowInvalid("query: ", query.axes, " spatial axes, but coords have ", coords.axes);
   }
   const cpu::SiteIndex index(context, coords);
-  cpu::WithColumns(static_cast<int>(coords.columns()), [&](auto columns) {
+  WithColumns(coords.columns(), [&](auto columns) {
     cpu::ForBlocks(context, query.rows, kRowsPerBlock, [&](int64_t, int64_t begin, int64_t end) {
       int64_t hint = 0;
       for (int64_t i = begin; i < end; ++i) {

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <vector>
 
+#include "columns.h"
 #include "conversion_loops.h"
 #include "coords_text.h"
 #include "key_sort.h"
@@ -50,7 +51,7 @@ std::vector<KeyIndex> RowsByCell(CpuContext& context, CoordsView coords, int64_t
   cpu::KeyBox box = cpu::GridBox(shape);
   box.size[0] = static_cast<uint64_t>(batch_size);
   std::vector<KeyIndex> rows(static_cast<size_t>(coords.rows));
-  cpu::WithColumns(box.columns, [&](auto columns) {
+  WithColumns(box.columns, [&](auto columns) {
     cpu::ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t, int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         KeyIndex& row = rows[static_cast<size_t>(i)];

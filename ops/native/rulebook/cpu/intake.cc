@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "columns.h"
 #include "site_key.h"
 
 namespace rulebook {
@@ -34,7 +35,7 @@ bool IsFinite(float value) {
 void ReadSites(const void* bytes, IndexWidth width, int64_t rows, int axes, int32_t batch,
                int32_t* coords) {
   const char* from = static_cast<const char*>(bytes);
-  cpu::WithColumns(1 + axes, [&](auto columns) {
+  WithColumns(1 + axes, [&](auto columns) {
     if (width == IndexWidth::kInt16) {
       Read<int16_t, columns>(from, rows, batch, coords);
     } else {

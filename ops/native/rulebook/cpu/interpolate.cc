@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 
+#include "columns.h"
 #include "coords_text.h"
 #include "parallel.h"
 #include "points.h"
@@ -132,7 +133,7 @@ void SparseInterpolate<Device::kCpu, float>(CpuContext& context, CoordsView coor
   const cpu::SiteIndex index(context, coords);
   const Sampler sampler{index,        features,       channels,         cpu::GridAxes(options.grid),
                         options.mode, options.anchor, options.normalize};
-  cpu::WithColumns(1 + shape.axes, [&](auto columns) {
+  WithColumns(1 + shape.axes, [&](auto columns) {
     constexpr size_t kAxes = static_cast<size_t>(columns) - 1;
     cpu::ForBlocks(context, num_points, kPointsPerBlock, [&](int64_t, int64_t begin, int64_t end) {
       SampleBlock<kAxes>(sampler, view, begin, end, out);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "columns.h"
 #include "coords_text.h"
 #include "parallel.h"
 
@@ -44,7 +45,7 @@ Extent BlockExtent(CoordsView coords, int64_t begin, int64_t end) {
 
 Extent CoordsExtent(CpuContext& context, CoordsView coords) {
   std::vector<Extent> blocks(static_cast<size_t>(CeilDiv(coords.rows, kRowsPerBlock)));
-  WithColumns(static_cast<int>(coords.columns()), [&](auto columns) {
+  WithColumns(coords.columns(), [&](auto columns) {
     ForBlocks(context, coords.rows, kRowsPerBlock, [&](int64_t block, int64_t begin, int64_t end) {
       blocks[static_cast<size_t>(block)] = BlockExtent<columns>(coords, begin, end);
     });

@@ -5,7 +5,6 @@
 
 #include <array>
 #include <cstdint>
-#include <utility>
 
 #include "rulebook/coords.h"
 #include "rulebook/shape.h"
@@ -51,22 +50,6 @@ inline bool PackSite(const KeyBox& box, const int32_t* row, uint64_t* key) {
   }
   *key = packed;
   return inside;
-}
-
-// Calls body(std::integral_constant<int, columns>) so that loops over columns unroll.
-template <typename Body>
-decltype(auto) WithColumns(int columns, Body&& body) {
-  static_assert(kMaxAxes == 4, "one case per number of axes");
-  switch (columns) {
-    case 2:
-      return body(std::integral_constant<int, 2>{});
-    case 3:
-      return body(std::integral_constant<int, 3>{});
-    case 4:
-      return body(std::integral_constant<int, 4>{});
-    default:
-      return body(std::integral_constant<int, 5>{});
-  }
 }
 
 }  // namespace rulebook::cpu

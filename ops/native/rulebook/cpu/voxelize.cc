@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "columns.h"
 #include "key_sort.h"
 #include "parallel.h"
 #include "site_key.h"
@@ -46,7 +47,7 @@ std::vector<KeyIndex> SortPoints(CpuContext& context, const PointsView& points,
   std::vector<uint64_t> keys(static_cast<size_t>(points.count));
   std::vector<uint64_t> max_key(blocks);
   std::vector<int64_t> first(blocks + 1, 0);
-  cpu::WithColumns(box.columns, [&](auto columns) {
+  WithColumns(box.columns, [&](auto columns) {
     constexpr size_t kAxes = static_cast<size_t>(columns) - 1;
     cpu::ForBlocks(context, points.count, kPointsPerBlock, [&](int64_t b, int64_t p0, int64_t p1) {
       int64_t count = 0;

@@ -135,7 +135,7 @@ void SparseToDense(Context<D>& context, CoordsView coords, const T* features, in
   cuda::FillBytes(context, rows.get(), 0xFF, cells);
   cuda::KeyGrid grid = cuda::MakeKeyGrid(shape);
   grid.size[0] = batch_size;
-  cuda::WithColumns(coords.columns(), [&](auto columns) {
+  WithColumns(coords.columns(), [&](auto columns) {
     cuda::Launch(context, cuda::OneThreadEach(coords.rows), &cuda::MarkCells<columns>, coords.data,
                  coords.rows, grid, rows.get());
   });
@@ -171,7 +171,7 @@ void DenseToSparse(Context<D>& context, const T* dense, int64_t batch_size, int6
   const DenseSites<T> sites = allocate(total);
   cuda::Grid grid{};
   for (int axis = 0; axis < shape.axes; ++axis) grid.size[axis] = shape[axis];
-  cuda::WithColumns(1 + shape.axes, [&](auto columns) {
+  WithColumns(1 + shape.axes, [&](auto columns) {
     cuda::Launch(context, launch.shape, &cuda::WriteSites<columns, T>, dense, words.get(),
                  sums.get(), cells, volume, grid, channels, launch.channels_each, sites.coords,
                  sites.features);

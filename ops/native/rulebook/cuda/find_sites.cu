@@ -35,7 +35,7 @@ void FindSites<Device::kCuda>(CudaContext& context, CoordsView coords, CoordsVie
   if (coords.axes != query.axes) {
     ThrowInvalid("query: ", query.axes, " spatial axes, but coords have ", coords.axes);
   }
-  cuda::WithColumns(coords.columns(), [&](auto columns) {
+  WithColumns(coords.columns(), [&](auto columns) {
     cuda::Launch(context, cuda::OneThreadEach(query.rows), &cuda::SearchSites<columns>, coords.data,
                  coords.rows, query.data, query.rows, row);
   });

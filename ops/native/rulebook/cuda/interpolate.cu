@@ -159,7 +159,7 @@ void SparseInterpolate(Context<D>& context, CoordsView coords, const T* features
                            cuda::Shift(options.mode, options.anchor)};
   if (options.mode == InterpolateMode::kNearest) {
     const cuda::Scratch<int32_t> rows(context, num_points);
-    cuda::WithColumns(coords.columns(), [&](auto columns) {
+    WithColumns(coords.columns(), [&](auto columns) {
       cuda::Launch(context, cuda::OneThreadEach(num_points), &cuda::FindCells<columns - 1>,
                    coords.data, coords.rows, set, rows.get());
     });
@@ -168,7 +168,7 @@ void SparseInterpolate(Context<D>& context, CoordsView coords, const T* features
   }
   const cuda::RowLanes lanes = cuda::LanesFor(channels);
   const cuda::Scratch<int32_t> corners(context, num_points << shape.axes);
-  cuda::WithColumns(coords.columns(), [&](auto columns) {
+  WithColumns(coords.columns(), [&](auto columns) {
     constexpr int kAxes = columns - 1;
     cuda::Launch(context, cuda::OneThreadEach(num_points << (kAxes - 1)), &cuda::FindCorners<kAxes>,
                  coords.data, coords.rows, set, corners.get());

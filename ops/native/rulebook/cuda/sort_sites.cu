@@ -145,7 +145,7 @@ void SortSites<Device::kCuda>(CudaContext& context, CoordsView coords, const Spa
   const int64_t distinct = cuda::Rank(context, coords, shape, keys.get(), rows.get(), duplicates,
                                       sorted_rows.get(), numbers.get(), rank);
   const SortedSites sorted = allocate(distinct);
-  cuda::WithColumns(coords.columns(), [&](auto columns) {
+  WithColumns(coords.columns(), [&](auto columns) {
     cuda::Launch(context, cuda::OneThreadEach(coords.rows), &cuda::GatherDistinct<columns>,
                  coords.data, sorted_rows.get(), numbers.get(), coords.rows, sorted.coords,
                  sorted.order);

@@ -154,7 +154,7 @@ void SparseRulebook<Device::kCuda>(CudaContext& context, CoordsView coords,
         return keys->get();
       });
   const GeneratedSites result = allocate(sites);
-  cuda::WithColumns(coords.columns(), [&](auto columns) {
+  WithColumns(coords.columns(), [&](auto columns) {
     cuda::Launch(context, cuda::OneThreadEach(sites), &cuda::WriteSites<columns>, keys->get(),
                  sites, cuda::MakeKeyGrid(out_shape), result.coords);
   });

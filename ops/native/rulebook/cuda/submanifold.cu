@@ -72,7 +72,7 @@ void SubmanifoldRulebook<Device::kCuda>(CudaContext& context, CoordsView coords,
   cuda::FillBytes(context, neighbors + (centre + 1) * coords.rows, 0xFF, centre * coords.rows);
   cuda::LaunchShape launch = cuda::OneThreadEach(coords.rows);
   launch.blocks_y = centre + 1;
-  cuda::WithColumns(coords.columns(), [&](auto columns) {
+  WithColumns(coords.columns(), [&](auto columns) {
     cuda::Launch(context, launch, &cuda::FindNeighbors<columns>, coords.data, coords.rows, grid,
                  kernel, table.view(), neighbors);
   });

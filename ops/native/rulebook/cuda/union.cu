@@ -126,7 +126,7 @@ void SparseUnion(Context<D>& context, CoordsView coords_a, const T* features_a, 
   const cuda::Scratch<int32_t> sums(context, rows_a);
   const cuda::Scratch<int32_t> paired_b(context, rows_b);
   cuda::FillBytes(context, report.get(), 0x7F, 1);
-  cuda::WithColumns(coords_a.columns(), [&](auto columns) {
+  WithColumns(coords_a.columns(), [&](auto columns) {
     cuda::Launch(context, cuda::OneThreadEach(rows_a), &cuda::SearchOther<columns>, coords_a.data,
                  rows_a, coords_b.data, rows_b, 0, report.get(), before_a.get(), sums.get());
     cuda::Launch(context, cuda::OneThreadEach(rows_b), &cuda::SearchOther<columns>, coords_b.data,

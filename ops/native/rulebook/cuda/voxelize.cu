@@ -238,7 +238,7 @@ void Voxelize<Device::kCuda>(CudaContext& context, const float* points, int64_t 
   const Voxels voxels = allocate(found.voxels);
   const cuda::SortedPoints sorted{keys.get(), rows.get(), num_points, cuda::KeyCount(shape)};
   const cuda::RowLanes lanes = cuda::LanesFor(num_fields);
-  cuda::WithColumns(1 + shape.axes, [&](auto columns) {
+  WithColumns(1 + shape.axes, [&](auto columns) {
     cuda::Launch(context, cuda::LanesForEach(found.voxels, lanes), &cuda::ReduceVoxels<columns>,
                  points, num_fields, sorted, runs.get(), found.voxels, cuda::MakeKeyGrid(shape),
                  options.reduce, options.max_points, lanes, voxels.coords, voxels.features);

@@ -6,11 +6,12 @@
 
 #include "rulebook/shape.h"
 
-namespace rulebook::cuda {
+namespace rulebook {
 
-// Calls body(std::integral_constant<int, columns>), so that kernels are made per width of coords.
+// Calls body(std::integral_constant<int, columns>), so that loops over the columns of coords unroll
+// and kernels are made per width.
 template <typename Body>
-void WithColumns(int64_t columns, const Body& body) {
+decltype(auto) WithColumns(int64_t columns, const Body& body) {
   static_assert(kMaxAxes == 4, "one case per number of axes");
   switch (columns) {
     case 2:
@@ -24,4 +25,4 @@ void WithColumns(int64_t columns, const Body& body) {
   }
 }
 
-}  // namespace rulebook::cuda
+}  // namespace rulebook
