@@ -1,8 +1,6 @@
 // Copyright 2026 The Voxgate Authors. SPDX-License-Identifier: Apache-2.0
 #include "emulator.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <new>
@@ -12,6 +10,7 @@
 #include "cuda_language.h"
 #include "fibre.h"
 #include "sanitizers.h"
+#include "shared_memory.h"
 
 __thread uint3 threadIdx;
 __thread uint3 blockIdx;
@@ -37,67 +36,6 @@ constexpr int kMaxThreads = 1024;
 // Blocks that run at the same time. Those that take turns at one place are ordered, so this is also
 // how many of them ThreadSanitizer holds against each other.
 constexpr size_t kPlaces = sanitizers::kThread ? 2 : 4;
-constexpr size_t kMaxSharedBytes = size_t{227} << 10U;  // of a block, on sm_90
-constexpr size_t kMaxArrays = 64;
-constexpr size_t kRedzone = 64;
-constexpr size_t kArenaBytes = kMaxSharedBytes + (kMaxArrays + 2) * 2 * kRedzone;
-
-// Not memset: ThreadSanitizer would see it, and call it a race.
-void Fill(unsigned char* memory, size_t bytes) {
-  volatile unsigned char* to = memory;
-  for (size_t i = 0; i < bytes; ++i) to[i] = kPoison;
-}
-
-struct SharedMemory {
-  struct Array {
-    const void* key;
-    unsigned char* data;
-    size_t bytes;
-  };
-
-  unsigned char* arena = nullptr;
-  size_t used = 0;   // of the arena
-  size_t bytes = 0;  // of all arrays
-  size_t arrays = 0;
-  Array array[kMaxArrays];
-
-  void Reset() {
-    sanitizers::Poison(arena, used);
-    used = bytes = arrays = 0;
-  }
-
-  // Null when it does not fit.
-  unsigned char* Add(const void* key, size_t size) {
-    bytes += size;
-    const size_t room = kRedzone + (size + 31) / 32 * 32 + kRedzone;
-    if (arrays == kMaxArrays || bytes > kMaxSharedBytes || used + room > kArenaBytes) {
-      return nullptr;
-    }
-    unsigned char* begin = arena + used;
-    unsigned char* data = begin + kRedzone;
-    sanitizers::Unpoison(begin, room);
-    Fill(begin, room);
-    sanitizers::Poison(begin, kRedzone);
-    sanitizers::Poison(data + size, room - kRedzone - size);
-    used += room;
-    array[arrays++] = {key, data, size};
-    return data;
-  }
-
-  // Whether no thread wrote beside an array. Reads there only AddressSanitizer sees, and it stops
-  // the program before this is asked.
-  bool RedzonesIntact() const {
-    for (size_t i = 0; i < arrays; ++i) {
-      const unsigned char* data = array[i].data;
-      sanitizers::Unpoison(data - kRedzone, kRedzone + array[i].bytes + kRedzone);
-      for (size_t b = 1; b <= kRedzone; ++b) {
-        if (data[-static_cast<ptrdiff_t>(b)] != kPoison) return false;
-        if (data[array[i].bytes + b - 1] != kPoison) return false;
-      }
-    }
-    return true;
-  }
-};
 
 struct Place;
 
@@ -155,7 +93,6 @@ class Machine {
   Machine& operator=(const Machine&) = delete;
   ~Machine() {
     for (const Fibre* fibre : fibres_) delete fibre;
-    for (const auto& place : places_) munmap(place->shared.arena, kArenaBytes);
   }
 
   void Run(CUstream_st& random, const Kernel& kernel) {
@@ -202,11 +139,6 @@ class Machine {
   void PreparePlaces(size_t places) {
     while (places_.size() < places) {
       auto place = std::make_unique<Place>();
-      void* arena =
-          mmap(nullptr, kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (arena == MAP_FAILED) throw std::bad_alloc();
-      place->shared.arena = static_cast<unsigned char*>(arena);
-      sanitizers::Poison(arena, kArenaBytes);
       for (int i = 0; i < kMaxThreads; ++i) {
         place->thread[i].place = place.get();
         place->thread[i].number = i;
@@ -458,7 +390,7 @@ class EmulatedContext final : public rulebook::CudaContext {
   void* Allocate(size_t bytes) override {
     void* memory = nullptr;
     if (posix_memalign(&memory, kAlignment, bytes) != 0) throw std::bad_alloc();
-    Fill(static_cast<unsigned char*>(memory), bytes);
+    FillWithPoison(memory, bytes);
     return memory;
   }
   void Release(void* memory) noexcept override { std::free(memory); }
@@ -517,10 +449,8 @@ uint64_t WarpExchange(WarpOperation operation, uint32_t mask, uint64_t value, ui
 
 void* SharedArray(const void* key, size_t bytes) {
   SharedMemory& shared = current->place->shared;
-  for (size_t i = 0; i < shared.arrays; ++i) {
-    if (shared.array[i].key == key) return shared.array[i].data;
-  }
-  void* data = shared.Add(key, bytes);
+  void* data = shared.Find(key);
+  if (data == nullptr) data = shared.Add(key, bytes);
   if (data == nullptr) Fail("more shared memory than a block may have");
   return data;
 }
