@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,23 +39,29 @@ def settings(folder: Path, **changed: Any) -> Settings:
 
 
 async def test_a_signal_during_the_start_ends_it(model_folder: Path, monkeypatch) -> None:
-    loading = threading.Event()
+    loading, closing = threading.Event(), threading.Event()
     loads: list[object] = []
 
     def slow(path: Path, options: Any) -> Engine:
         loads.append(path)
         loading.set()
-        time.sleep(0.3)
+        assert closing.wait(10)
         return load(path, options)
 
+    async def close(repository: app.Repository) -> None:
+        asyncio.get_running_loop().call_soon(closing.set)  # once it has begun
+        await close_repository(repository)
+
+    close_repository = app.Repository.close
+    monkeypatch.setattr(app.Repository, "close", close)
     monkeypatch.setattr(app.Repository.__init__, "__defaults__", (slow,))
     announced: list[object] = []
     serving = asyncio.create_task(
         app.serve(settings(model_folder), lambda *started: announced.append(started))
     )
-    await asyncio.to_thread(loading.wait, 10)
+    assert await asyncio.to_thread(loading.wait, 20)
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(serving, 10)
+    await asyncio.wait_for(serving, 20)
     assert (len(loads), announced) == (1, [])
 
 
