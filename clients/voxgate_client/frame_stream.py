@@ -16,7 +16,14 @@ import grpc
 from voxgate_client.channel import Endpoint
 from voxgate_client.frame_book import PendingFrame
 from voxgate_client.frame_messages import chunk_messages, split_frame
-from voxgate_client.messages import Answer, Frame, StreamOptions, VoxgateRpcError, rpc_error
+from voxgate_client.messages import (
+    Answer,
+    Frame,
+    Notice,
+    StreamOptions,
+    VoxgateRpcError,
+    rpc_error,
+)
 from voxgate_client.packed_frame import PackedFrame
 from voxgate_client.stream_core import Connect, Pull
 from voxgate_client.stream_face import SERVER_CLOSED, STREAM_METHOD, StreamBehavior, StreamFace
@@ -52,6 +59,7 @@ class FrameStream(StreamFace):
         self._due = threading.Condition(self._lock)  # for the keeper
         self._calls: dict[int, Any] = {}
         self._readers: dict[int, threading.Thread] = {}
+        self._telling = False  # a thread is at it, and goes on with what comes meanwhile
         self._keeper = threading.Thread(target=self._keep, name="voxgate-stream", daemon=True)
         self._keeper.start()
 
@@ -231,7 +239,7 @@ class FrameStream(StreamFace):
             with self._due:
                 actions = self._core.poll()
                 self._wake(except_keeper=True)
-                notices = self._take_notices()
+                notices = self._claim_notices()
                 if not actions and not notices:
                     if self._core.over:
                         return
@@ -288,7 +296,7 @@ class FrameStream(StreamFace):
                 with self._lock:
                     self._core.receive(epoch, response)
                     self._wake()
-                    notices = self._take_notices()
+                    notices = self._claim_notices()
                 self._tell(notices)
         except grpc.RpcError as error:
             failure = rpc_error(error)
@@ -296,17 +304,35 @@ class FrameStream(StreamFace):
         finally:
             call.cancel()  # where it was not gRPC that ended it
             self._calls.pop(epoch, None)
-            self._readers.pop(epoch, None)
             self._note_end(epoch, code, details)
             if channel is not None:
                 channel.close()
+            self._readers.pop(epoch, None)  # last: `close` waits for what is told here
 
     def _note_end(self, epoch: int, code: grpc.StatusCode, details: str) -> None:
         with self._lock:
             self._core.ended(epoch, code, details)
             self._wake()
-            notices = self._take_notices()
+            notices = self._claim_notices()
         self._tell(notices)
+
+    def _claim_notices(self) -> list[Notice]:
+        """What this thread is to tell, all in its order: none while another one tells.
+
+        The lock is held.
+        """
+        if self._telling:
+            return []
+        notices = self._take_notices()
+        self._telling = bool(notices)
+        return notices
+
+    def _tell(self, notices: list[Notice]) -> None:
+        while notices:
+            super()._tell(notices)
+            with self._lock:
+                self._telling = False
+                notices = self._claim_notices()
 
     def _wake(self, *, except_keeper: bool = False) -> None:
         """Wakes those for whom the core's last change may matter. The lock is held."""

@@ -72,9 +72,32 @@ def test_stream_goes_on_after_a_restart(client: VoxgateClient, fake_server: Fake
         assert outcome(answer) == ("hold", "UNAVAILABLE")
         stream.send(frame("next"))
         assert outcome(stream.receive(timeout=10)) == ("next", "OK")
-        kinds = [notice.kind for notice in stream.notices]
+    kinds = [notice.kind for notice in stream.notices]
     assert kinds[0] == "RECONNECTING" and kinds[-1] == "RECONNECTED"
     assert told == list(stream.notices)
+
+
+def test_notices_are_told_in_their_order_one_at_a_time(
+    client: VoxgateClient, fake_server: FakeServer
+) -> None:
+    connected = threading.Event()
+    told: list[str] = []
+
+    def tell(notice: Notice) -> None:
+        if notice.kind == "RECONNECTING":
+            assert connected.wait(20)
+        told.append(notice.kind)
+
+    with client.open_stream("unet", reconnect=QUICK, on_event=tell) as stream:
+        stream.send(frame("hold"))
+        wait_until(lambda: fake_server.frames)
+        fake_server.restart()
+        assert outcome(stream.receive(timeout=20)) == ("hold", "UNAVAILABLE")
+        stream.send(frame("next"))
+        assert outcome(stream.receive(timeout=20)) == ("next", "OK")
+        connected.set()
+    assert set(told[:-1]) == {"RECONNECTING"} and told[-1] == "RECONNECTED"
+    assert told == [notice.kind for notice in stream.notices]
 
 
 def test_frames_sent_while_the_server_is_away_wait_for_it(
