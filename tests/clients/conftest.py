@@ -41,7 +41,8 @@ def model_info(name: str, kind: str = "points", state: int = pb.ModelInfo.READY)
 class FakeServer(pb_grpc.VoxelInferenceServicer):
     """Answers a frame with how many rows it has; `script` changes what a stream does.
 
-    Frames whose id starts with "bad" get an error; "hold" frames get no answer.
+    Frames whose id starts with "bad" get an error; "hold" frames get no answer. What "drain" and
+    "abort once" say is done to one stream.
     """
 
     def __init__(self) -> None:
@@ -139,7 +140,8 @@ class FakeServer(pb_grpc.VoxelInferenceServicer):
         else:
             frame = request.frame
         self.frames.append(frame)
-        if self.script == "abort":
+        if self.script in ("abort", "abort once"):
+            self.script = "abort" if self.script == "abort" else ""
             context.abort(grpc.StatusCode.INTERNAL, "engine on fire")
         if self.script == "notice":
             notice = pb.ServerNotice(

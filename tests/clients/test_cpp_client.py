@@ -224,7 +224,7 @@ def test_json(program: str, fake_server: FakeServer, scan: Path) -> None:
 
 
 def test_options_reach_the_server(program: str, fake_server: FakeServer, scan: Path) -> None:
-    options = ["--deadline=0.5", "--priority=2", "--output=label", "--max-queued=3", "--unordered"]
+    options = ["--deadline=20.5", "--priority=2", "--output=label", "--max-queued=3", "--unordered"]
     done = stream(
         program, scan, "--target", fake_server.target, "--sensor-id", "roof", "--policy", "latest",
         *options, VOXGATE_TOKEN="secret",
@@ -232,7 +232,7 @@ def test_options_reach_the_server(program: str, fake_server: FakeServer, scan: P
     assert done.returncode == 0, done.stderr
     (opened,) = fake_server.opened
     assert opened.policy == pb.LATEST and opened.priority == 2 and opened.unordered
-    assert opened.frame_deadline.ToMilliseconds() == 500 and opened.max_queued_frames == 3
+    assert opened.frame_deadline.ToMilliseconds() == 20_500 and opened.max_queued_frames == 3
     assert list(opened.outputs) == ["label"]
     assert fake_server.frames[0].sensor_id == "roof"
     assert fake_server.metadata[0]["authorization"] == "Bearer secret"

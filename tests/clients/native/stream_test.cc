@@ -410,18 +410,25 @@ TEST(ADrainingServerIsLeftAndReadOut) {
 }
 
 TEST(WithoutAServerTheStreamEndsAfterAWhile) {
-  auto server = std::make_unique<Server>([](ServerCall& call) {
+  Event there;
+  auto server = std::make_unique<Server>([&](ServerCall& call) {
     call.Accept();
     call.Next();
+    there.Set();
+    call.Next();  // until the server goes
     return grpc::Status(grpc::StatusCode::UNAVAILABLE, "gone");
   });
   StreamOptions options = Reconnecting();
+  options.policy = QueuePolicy::kLatest;
+  options.max_in_flight = 1;
   options.give_up_after = Seconds{0.3};
   auto stream = server->MakeClient().OpenStream("unet", options);
+  stream->Send(MakeFrame("sent"));
+  there.Wait();
+  stream->Send(MakeFrame("waiting"));
   server.reset();
-  for (int i = 0; i < 2; ++i) stream->Send(MakeFrame(), kLimit);
-  CHECK_EQ(Receive(*stream).substr(2), "UNAVAILABLE");
-  CHECK_EQ(Receive(*stream).substr(2), "UNAVAILABLE");
+  CHECK_EQ(Receive(*stream), "sent UNAVAILABLE");
+  CHECK_EQ(Receive(*stream), "waiting UNAVAILABLE");
   CHECK_EQ(Receive(*stream), "end");
 }
 
