@@ -59,9 +59,9 @@ def test_weights_cost_no_time() -> None:
     whole = onnx.ModelProto()
     whole.graph.initializer.add(name="w", raw_data=bytes(100 << 20))
     raw = whole.SerializeToString()
-    started = time.process_time()
+    started = time.thread_time()  # a thread of another test may be at work
     assert parse_structure(raw).graph.initializer[0].name == "w"
-    assert time.process_time() - started < 0.02
+    assert time.thread_time() - started < 0.02
 
 
 def test_broken_models_are_refused_as_protobuf_refuses_them() -> None:
