@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -28,6 +30,16 @@ NUMPY = {
     pb.INT64: np.int64,
     pb.BOOL: np.bool_,
 }
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of loopback for a server to be told: until the end nobody else is given it."""
+    with socket.socket() as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", 0))  # and never listens, so that whoever knows it may
+        port: int = bound.getsockname()[1]
+        yield port
 
 
 def random_sites(count: int, seed: int = 0) -> tuple[Array, Array]:

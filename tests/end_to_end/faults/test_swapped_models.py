@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +23,7 @@ from tests.end_to_end.faults.model_files import (
     take_out,
 )
 from tests.end_to_end.faults.process import ServerProcess, opened
-from tests.server.driver import TIMEOUT, arrays, chunks, frame
+from tests.server.driver import TIMEOUT, arrays, chunks, frame, reserved_port
 
 from voxgate_protos import admin_pb2 as admin_pb
 from voxgate_protos import admin_pb2_grpc as admin_grpc
@@ -41,6 +40,12 @@ def models(tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     rename_in(folder, "voxels", 1, model=model_bytes(folder, scale=2))
     return folder
+
+
+@pytest.fixture
+def admin_port() -> Iterator[int]:
+    with reserved_port() as port:
+        yield port
 
 
 def phases(stream: LoadedStream) -> list[tuple[str, float]]:
@@ -156,14 +161,13 @@ async def test_a_frame_that_is_arriving_stays_with_the_version_it_began_with(
 
 
 async def test_an_operator_unloads_reloads_and_loads_under_load(
-    start_process: StartProcess, models: Path
+    start_process: StartProcess, models: Path, admin_port: int
 ) -> None:
-    port = free_port()
-    server = await start_process(models, admin_port=port, admin_token=TOKEN)
+    server = await start_process(models, admin_port=admin_port, admin_token=TOKEN)
     asked = admin_pb.LoadModelRequest(name="voxels", version="1")
     openings = [*OPENINGS, {"version": "1"}]
     async with (
-        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+        grpc.aio.insecure_channel(f"127.0.0.1:{admin_port}") as channel,
         loaded_streams(server, openings) as streams,
     ):
         admin = admin_grpc.ModelAdminStub(channel)
@@ -202,9 +206,3 @@ async def test_an_operator_unloads_reloads_and_loads_under_load(
         "invalid": sum(len(stream.errors) for stream in streams),
     }
     assert counted.total("voxgate_model_loads_total", outcome="ok") == 3
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
