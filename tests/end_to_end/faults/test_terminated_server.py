@@ -19,7 +19,7 @@ from voxgate_protos import voxel_inference_pb2_grpc as pb_grpc
 
 STREAMS = 8
 # Frames of the model `held` wait for a batch that never gets full, this long.
-HOLD_SECONDS = 2.0
+HOLD_SECONDS = 6.0
 HELD = 5
 UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 
