@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 from tests.end_to_end.test_service import stream, voxel_frame
 from tests.gpu.conftest import Gpu
 from tests.gpu.exported import Array, Exported, export, run, sites
+from tests.server.driver import reserved_port
 from tests.server.test_commands import COMMAND, LOCAL
 
 from voxgate_protos import admin_pb2, admin_pb2_grpc
@@ -77,27 +77,25 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(models: Path) -> Iterator[Served]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = ["--models", str(models), "--admin-port", str(port), "--admin-token", TOKEN]
-    process = subprocess.Popen(
-        [*COMMAND, *arguments], env=os.environ | LOCAL, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        lines: list[str] = []
-        for line in process.stdout:
-            lines.append(line.strip())
-            if line.startswith("serving: "):
-                break
-        running = Served(lines, port)
-        yield running
-        running.channel.close()
-        running.admin.close()
-    finally:
-        process.kill()
-        process.wait()
+    with reserved_port() as port:
+        arguments = ["--models", str(models), "--admin-port", str(port), "--admin-token", TOKEN]
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], env=os.environ | LOCAL, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert process.stdout is not None
+            lines: list[str] = []
+            for line in process.stdout:
+                lines.append(line.strip())
+                if line.startswith("serving: "):
+                    break
+            running = Served(lines, port)
+            yield running
+            running.channel.close()
+            running.admin.close()
+        finally:
+            process.kill()
+            process.wait()
 
 
 def answers(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.server.driver import Client
+from tests.server.model_folders import Bench, MakeBench, benches
 from tests.server.models import points_model, refusing_model, voxel_model
 
 from voxgate_server.app import App
@@ -78,3 +79,15 @@ def load() -> Iterator[Load]:
     yield one
     for engine in engines:
         assert engine.close()
+
+
+@pytest.fixture
+async def make_bench(tmp_path: Path) -> AsyncIterator[MakeBench]:
+    """Makes model folders with a repository over them."""
+    async with benches(tmp_path / "models") as make:
+        yield make
+
+
+@pytest.fixture
+async def bench(make_bench: MakeBench) -> Bench:
+    return make_bench()

@@ -154,6 +154,11 @@ class Bench:
 MakeBench = Callable[..., Bench]
 
 
+async def started(bench: Bench) -> Bench:
+    await bench.repository.start()
+    return bench
+
+
 @asynccontextmanager
 async def benches(root: Path) -> AsyncIterator[MakeBench]:
     """Makes benches over `root`; closes them and looks whether every engine was closed."""

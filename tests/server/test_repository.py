@@ -7,33 +7,15 @@ import asyncio
 import errno
 import os
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.model_folders import Bench, MakeBench, benches, onnx_bytes, put
+from tests.server.model_folders import Bench, MakeBench, onnx_bytes, put, started
 
 from voxgate_protos import voxel_inference_pb2 as pb
 from voxgate_server.errors import ModelNotFound, StartupError
 from voxgate_server.repository import Model
-
-
-@pytest.fixture
-async def make_bench(tmp_path: Path) -> AsyncIterator[MakeBench]:
-    async with benches(tmp_path / "models") as make:
-        yield make
-
-
-@pytest.fixture
-async def bench(make_bench: MakeBench) -> Bench:
-    return make_bench()
-
-
-async def started(bench: Bench) -> Bench:
-    await bench.repository.start()
-    return bench
-
 
 # At the start -------------------------------------------------------------------------------------
 

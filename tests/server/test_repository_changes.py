@@ -7,13 +7,12 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import onnx
 import pytest
 from onnx.external_data_helper import set_external_data
-from tests.server.model_folders import Bench, MakeBench, benches, put
+from tests.server.model_folders import Bench, put, started
 from tests.server.models import voxel_model
 
 from voxgate_ops.errors import ModelError
@@ -23,22 +22,6 @@ from voxgate_server.errors import Draining, InvalidRequest, ModelNotFound
 from voxgate_server.metrics import Metrics
 from voxgate_server.repository import Model, Repository, State
 from voxgate_server.settings import Settings
-
-
-@pytest.fixture
-async def make_bench(tmp_path: Path) -> AsyncIterator[MakeBench]:
-    async with benches(tmp_path / "models") as make:
-        yield make
-
-
-@pytest.fixture
-async def bench(make_bench: MakeBench) -> Bench:
-    return make_bench()
-
-
-async def started(bench: Bench) -> Bench:
-    await bench.repository.start()
-    return bench
 
 
 async def entered(bench: Bench) -> None:
