@@ -149,7 +149,7 @@ def _sites(coords: NDArray[Any], is_part: bool) -> tuple[NDArray[Any], pb.DataTy
         raise MessageError(f"coords are {array.dtype}, expected an integer type")
     if np.can_cast(array.dtype, np.int16):
         return array.astype("<i2", copy=False), pb.INT16
-    array = np.ascontiguousarray(array)  # of a slice of columns every look costs three times as much
+    array = np.ascontiguousarray(array)  # a slice of columns takes three times as long to look at
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
     # Half the bytes for every grid a sensor sees; the server widens them again.
     if not is_part and low >= -(1 << 15) and high < 1 << 15:

@@ -159,9 +159,12 @@ class FrameStream(StreamFace):
         with self._lock:
             self._core.close()
             self._wake()
-        for thread in [self._keeper, *self._readers.values()]:
-            if thread is not threading.current_thread():  # on_event may close, too
-                thread.join()
+            calls = list(self._calls.values())
+        for call in calls:  # the keeper would, but this may be the keeper: on_event may close
+            call.cancel()
+        _join(self._keeper)
+        for reader in list(self._readers.values()):  # none is added after the keeper's end
+            _join(reader)
 
     def __enter__(self) -> FrameStream:
         return self
@@ -344,3 +347,8 @@ class FrameStream(StreamFace):
             self._work.notify_all()
         if not except_keeper and (core.over or core.wake_at() < math.inf):
             self._due.notify_all()
+
+
+def _join(thread: threading.Thread) -> None:
+    if thread is not threading.current_thread():
+        thread.join()

@@ -99,7 +99,7 @@ class FakeServer(pb_grpc.VoxelInferenceServicer):
         self.opened.append(opening)
         if opening.model not in self.models:
             context.abort(grpc.StatusCode.NOT_FOUND, f"no model {opening.model!r}")
-        self.proceed.wait(10)
+        self.proceed.wait(60)
         drained = self.script == "drain"
         if drained:
             self.script = ""

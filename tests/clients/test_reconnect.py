@@ -197,6 +197,25 @@ def test_callback_that_fails_or_closes_costs_nothing(
     assert list(closing) == []
 
 
+def test_callback_closes_when_a_server_stays_silent(
+    client: VoxgateClient, fake_server: FakeServer
+) -> None:
+    """It is called by the thread that would otherwise cancel the call that is given up."""
+    closed = threading.Event()
+
+    def close(notice: Notice) -> None:
+        if "not accepted" in notice.message:
+            stream.close()
+            closed.set()
+
+    stream = client.open_stream("unet", timeout=2, reconnect=QUICK, on_event=close)
+    fake_server.proceed.clear()
+    fake_server.restart()
+    assert closed.wait(20)
+    fake_server.proceed.set()
+    assert list(stream) == []
+
+
 def test_packed_frame_is_the_same_message(client: VoxgateClient, fake_server: FakeServer) -> None:
     packed = PackedFrame.of(Frame(POINTS, sensor_id="roof"))
     assert packed.rows == 20
