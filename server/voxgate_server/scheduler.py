@@ -129,6 +129,11 @@ class Scheduler:
         return len(self._queue)
 
     @property
+    def idle(self) -> bool:
+        """No frame waits and none runs."""
+        return not self._queue and not self._executing
+
+    @property
     def hung(self) -> bool:
         """Some run has passed `max_execute` and still not come back."""
         return any(run.hung for run in self._runs)
@@ -155,7 +160,7 @@ class Scheduler:
 
     async def drained(self) -> None:
         """Wait until every frame submitted has its outcome. A hung run's frames have theirs."""
-        while self._queue or self._executing:
+        while not self.idle:
             await self._quiet.wait()
 
     def submit(self, job: Job) -> None:
@@ -326,7 +331,7 @@ class Scheduler:
         self._note_quiet()
 
     def _note_quiet(self) -> None:
-        if not self._queue and not self._executing:
+        if self.idle:
             self._quiet.set()
 
 

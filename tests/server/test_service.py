@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from pathlib import Path
 
 import grpc
@@ -15,7 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.server.driver import Client, Stream, arrays, chunks, cloud, frame, random_sites, voxels
 
 from voxgate_protos import voxel_inference_pb2 as pb
-from voxgate_server import voxel_service
+from voxgate_server import serving, voxel_service
 
 
 def expected(count: int, seed: int = 0, scale: float = 3.0) -> dict[str, np.ndarray]:
@@ -196,6 +197,37 @@ async def test_a_repeated_id_is_refused_and_the_first_goes_on(client, monkeypatc
     await stream.send(frame=frame("twin"))
     assert (await stream.result()).frame_id == "twin"
     assert await client.settle(3) == {"ok": 2, "invalid": 1}
+
+
+async def test_a_sweep_is_decoded_on_the_loop_only_while_its_model_is_idle(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_the_loop: list[bool] = []
+    loop_thread, decode = threading.current_thread(), serving.decode
+
+    def noting(*args):
+        on_the_loop.append(threading.current_thread() is loop_thread)
+        return decode(*args)
+
+    monkeypatch.setattr(serving, "decode", noting)
+    monkeypatch.setattr(serving, "_INLINE_DECODE_BYTES", 1_000)
+    monkeypatch.setattr(serving, "_IDLE_INLINE_DECODE_BYTES", 30_000)
+    held = HeldEngine(client, monkeypatch)
+    stream = await client.opened()
+    await stream.send(frame=frame("large", 2000))
+    await asyncio.wait_for(held.running.wait(), 10)
+    held.release.set()
+    assert_answers(await stream.result(), 2000)
+    held.release.clear()
+    held.running.clear()
+    await stream.send(frame=frame("idle", 1000))
+    await asyncio.wait_for(held.running.wait(), 10)
+    await stream.send(frame=frame("busy", 1000))
+    await stream.send(frame=frame("small"))
+    held.release.set()
+    for count in (1000, 1000, 5):
+        assert_answers(await stream.result(), count)
+    assert on_the_loop == [False, True, False, True]
 
 
 async def test_a_full_queue_refuses_at_once(client: Client, monkeypatch) -> None:

@@ -63,6 +63,7 @@ def use_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clocked = partial(scheduler.Scheduler, clock=clock)
     monkeypatch.setattr(served_models, "Scheduler", clocked)
     monkeypatch.setattr(serving, "_INLINE_DECODE_BYTES", 100)
+    monkeypatch.setattr(serving, "_IDLE_INLINE_DECODE_BYTES", 100)
     monkeypatch.setattr(serving, "_INLINE_ENCODE_BYTES", 0)
     monkeypatch.setattr(_log, "propagate", False)  # a hundred thousand lines of planned failures
 
