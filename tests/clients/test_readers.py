@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxgate_client import PointCloud, ReaderError, read_points
@@ -379,7 +379,7 @@ def test_ascii_rows_that_are_ragged_or_no_numbers(kind: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(data=st.data())
 def test_mutated_files_give_a_cloud_or_a_reader_error(
     kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

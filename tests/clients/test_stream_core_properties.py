@@ -260,4 +260,4 @@ class Streams(RuleBasedStateMachine):
 
 
 TestStreams = Streams.TestCase
-TestStreams.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestStreams.settings = settings(max_examples=300, stateful_step_count=40)

@@ -49,7 +49,7 @@ def check(points: np.ndarray, grid: VoxelGrid) -> None:
     assert coords.dtype == np.int32 and features.dtype == np.float32
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     points=hnp.arrays(
         np.float32,

@@ -36,7 +36,6 @@ def part(coords: NDArray[Any], features: NDArray[Any]) -> VoxelPart:
     return payload
 
 
-@settings(deadline=None)
 @given(
     count=st.integers(0, 200),
     seed=st.integers(0, 5),
@@ -100,7 +99,7 @@ def test_values_that_are_not_finite_are_refused_where_they_are(dtype: int) -> No
     assert np.isinf(values).sum() == 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     data=st.binary(max_size=200),
     count=st.integers(0, 2**32 - 1) | st.integers(0, 10),

@@ -218,14 +218,14 @@ class QueueMachine(RuleBasedStateMachine):
 
 def test_any_interleaving_is_what_the_naive_queue_makes_of_it() -> None:
     run_state_machine_as_test(
-        QueueMachine, settings=settings(max_examples=300, stateful_step_count=60, deadline=None)
+        QueueMachine, settings=settings(max_examples=300, stateful_step_count=60)
     )
 
 
 BACKLOGS = st.lists(st.lists(SITES, min_size=1, max_size=20), min_size=2, max_size=8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(BACKLOGS, st.integers(1, 7))
 def test_backlogged_streams_are_never_more_than_one_frame_apart(
     backlogs: list[list[int]], max_frames: int
@@ -248,7 +248,7 @@ def test_backlogged_streams_are_never_more_than_one_frame_apart(
     assert list(served.values()) == [len(sizes) for sizes in backlogs]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(neighbours=st.integers(1, 8), arrivals=st.lists(st.integers(-3, 7), max_size=60))
 def test_no_stream_starves_within_its_priority(neighbours: int, arrivals: list[int]) -> None:
     """Whoever else sends how much, a LATEST stream that keeps replacing its frame waits one round.
@@ -272,7 +272,7 @@ def test_no_stream_starves_within_its_priority(neighbours: int, arrivals: list[i
     assert job.stream is camera
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 6), st.integers(1, 4))
 def test_a_deadline_shorter_than_a_round_does_not_starve_a_stream(
     neighbours: int, patience: int
@@ -294,7 +294,7 @@ def test_a_deadline_shorter_than_a_round_does_not_starve_a_stream(
     pytest.fail("a round went by without the stream")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_any_priorities_are_served_from_high_to_low(data: st.DataObject) -> None:
     queue: FrameQueue[Any] = FrameQueue(BatchLimits(10**6, 1000), 1000)

@@ -210,7 +210,7 @@ async def play(
     world.check()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     script=st.lists(STEP, max_size=60),
     instances=st.integers(1, 3),

@@ -189,7 +189,7 @@ class Model:
             assert self.released == self.sent_order
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(STEP, max_size=30), st.booleans())
 def test_any_interleaving_answers_each_arrival_once(steps: list[tuple], unordered: bool) -> None:
     model = Model(unordered)
@@ -199,7 +199,7 @@ def test_any_interleaving_answers_each_arrival_once(steps: list[tuple], unordere
 
 
 @pytest.mark.parametrize("broken_at", [1, 2, 3])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_a_frame_in_chunks_ends_exactly_once(broken_at: int, data: st.DataObject) -> None:
     """Whatever breaks it, one event answers it and the rest of its chunks are silent."""

@@ -18,7 +18,6 @@ Array = NDArray[Any]
 sweep = settings(
     max_examples=60,
     derandomize=True,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
 )

@@ -455,7 +455,6 @@ def test_any_interleaving_answers_every_frame_once(monkeypatch: pytest.MonkeyPat
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
-            deadline=None,
             derandomize=True,
             print_blob=True,
             suppress_health_check=list(HealthCheck),
