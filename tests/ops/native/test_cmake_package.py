@@ -167,6 +167,7 @@ def test_the_example_knows_rows_with_rings(
         ((), "33 bytes"),
         (("--runs", "two"), "--runs two: expected a whole number"),
         (("--columns",), "--columns : expected a whole number"),
+        (("--columns", "2"), "usage: run_scan"),
         (("other.bin",), "usage: run_scan"),
     ],
 )

@@ -50,7 +50,7 @@ Options Parse(int argc, char** argv) {
       *number = Number(argument, ++i < argc ? argv[i] : "");
     }
   }
-  if (options.files.size() != 2 || options.runs < 1) {
+  if (options.files.size() != 2 || options.columns == 1 || options.columns == 2) {
     throw std::invalid_argument(
         "usage: run_scan MODEL.onnx SCAN.bin [--columns N] [--threads N] [--runs 5]");
   }
@@ -65,7 +65,7 @@ int GuessColumns(const std::vector<float>& values) {
   if (values.empty() || values.size() % 5 != 0) return 4;
   if (values.size() % 4 != 0) return 5;
   for (size_t i = 4; i < values.size(); i += 5) {
-    if (values[i] < 0 || values[i] != std::floor(values[i])) return 4;
+    if (!(values[i] >= 0 && values[i] < 256) || values[i] != std::floor(values[i])) return 4;
   }
   return 5;
 }
