@@ -112,7 +112,7 @@ async def test_stopping_early_keeps_what_was_measured(fake_server: FakeServer) -
     load = Load(streams=2, rate=50, frames=10_000)
     run = await load_on(fake_server, load, stop_after=5)
     assert run.interrupted and run.unanswered == 0
-    assert 5 <= len(run.samples) == run.sent < 2 * load.frames
+    assert 5 <= len(run.samples) == run.sent < 1000  # of 20,000, in 200 s
 
 
 def sample(due: float, sent: float, answered: float, outcome: str = "ok") -> Sample:

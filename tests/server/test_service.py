@@ -224,6 +224,8 @@ async def test_a_sweep_is_decoded_on_the_loop_only_while_its_model_is_idle(
     await asyncio.wait_for(held.running.wait(), 10)
     await stream.send(frame=frame("busy", 1000))
     await stream.send(frame=frame("small"))
+    while len(on_the_loop) < 4:
+        await asyncio.sleep(0.002)
     held.release.set()
     for count in (1000, 1000, 5):
         assert_answers(await stream.result(), count)
