@@ -25,7 +25,7 @@ ADDED_LIMIT_MS = 10.0
 _STAGES = ("receive", "decode", "queue", "execute", "encode", "total")
 _START_SECONDS = 120.0
 # Times the runs of other cases: the target is a small difference of two medians. Of 15 runs, which
-# lie 20 ms around theirs, it was anywhere between 0.2 and 15 ms; of 60 between 4.8 and 6.5.
+# lie 20 ms around theirs, it was anywhere between 0.2 and 15 ms; of 60 between 3.5 and 6.5.
 _RUNS_FACTOR = 4
 
 
